@@ -1,0 +1,7 @@
+// blockmoe.hpp: all of the C++ API.
+#pragma once
+
+#include "blockmoe/moe.hpp"
+#include "blockmoe/status.hpp"
+#include "blockmoe/tensor.hpp"
+#include "blockmoe/version.h"

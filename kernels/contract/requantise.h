@@ -1,0 +1,36 @@
+// requantise.h: how a row's 128 intermediate values become e4m3 codes and one scale.
+//
+//   amax  = largest |x| of the block, NaN ignored
+//   scale = amax / 448, inverse = 448 / amax, code = e4m3(x * inverse)
+//
+// Below 2^-100 the codes are 0 and the scale is 1. A NaN keeps its place as a NaN code; an Inf makes the scale Inf and
+// the block's codes 0 or NaN, so that the result is NaN or Inf.
+#pragma once
+
+#include "contract/e4m3.h"
+#include "contract/host_device.h"
+
+namespace blockmoe::contract {
+
+struct BlockScale {
+  float scale;    // code * scale gives back the value
+  float inverse;  // value * inverse gives the code
+};
+
+// `largest` of the values seen so far and the next one.
+BLOCKMOE_HD float amax_step(float largest, float value) {
+  const float magnitude = float_of(bits_of(value) & 0x7fffffffu);
+  return magnitude > largest ? magnitude : largest;  // false for NaN
+}
+
+BLOCKMOE_HD BlockScale block_scale(float amax) {
+  constexpr float kSmallest = 7.8886090522101181e-31f;  // 2^-100
+  if (amax < kSmallest) return {1.0f, 0.0f};
+  return {rn::div(amax, kE4m3Max), rn::div(kE4m3Max, amax)};
+}
+
+BLOCKMOE_HD std::uint8_t requantise(float value, float inverse) {
+  return e4m3_encode(rn::mul(value, inverse));
+}
+
+}  // namespace blockmoe::contract
