@@ -1,0 +1,43 @@
+// routing_oracle.hpp: which experts each token picks and with what weight, in FP64, without the contract's code.
+//
+//   routing_logits [T, E], routing_bias [E] -> a TokenRouting a token
+//
+// A backend routes in fp32, so two scores that differ in FP64 may be one fp32 number, or stand the other way round when
+// they lie within the error that the contract allows its sigmoid. Each score therefore is an interval of fp32 numbers
+// that holds whatever a backend within the contract computes; addition of the bias and of a group's two scores round
+// monotonically, so intervals carry through. Two experts with the same logit and the same bias are an exact tie in any
+// arithmetic. A choice that the intervals do not decide makes every outcome that they allow an alternative.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "contract/call.h"
+#include "contract/geometry.h"
+
+namespace blockmoe::verify {
+
+struct Pick {
+  std::int32_t expert;  // global number
+  double weight;        // s / (sum of s + 1e-20) * routed_scaling_factor
+};
+
+struct TokenRouting {
+  // Every set of picks that a backend within the contract may choose; nearly always one. Each is [top_k], ascending by
+  // expert. Empty: more than kMaxAlternatives sets are possible, so the token's row can't be foretold.
+  std::vector<std::vector<Pick>> alternatives;
+  bool non_finite = false;  // a logit or a bias that is NaN or infinite
+};
+
+inline constexpr int kMaxAlternatives = 16;
+
+/// Ulps by which a backend's sigmoid may differ from the true value, for the intervals above.
+inline constexpr int kSigmoidUlps = 2;
+
+TokenRouting route_token(const contract::Geometry& geometry, const contract::Weights& weights,
+                         const contract::Activations& activations, std::int64_t token);
+
+std::vector<TokenRouting> route_tokens(const contract::Geometry& geometry, const contract::Weights& weights,
+                                       const contract::Activations& activations, int threads);
+
+}  // namespace blockmoe::verify
