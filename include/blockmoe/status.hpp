@@ -1,4 +1,4 @@
-// status.hpp: how the library says that something is wrong. Nothing here throws.
+// status.hpp: how the library says that something is wrong. Nothing in the library throws.
 #pragma once
 
 #include <cassert>
@@ -9,12 +9,13 @@
 
 namespace blockmoe {
 
+/// The values are those of blockmoe_status in the C ABI, and stay what they are.
 enum class StatusCode : std::int32_t {
   ok = 0,
-  invalid_argument = 1,   // a shape, type, layout, alignment, pointer or value; the message names the argument
-  unsupported = 2,        // well-formed, but this machine or this build can't run it
-  device_error = 3,       // the driver or runtime refused a launch; the message names the kernel
-  out_of_memory = 4,
+  invalid_argument = 1,  ///< a shape, type, layout, alignment, pointer or value; the message names the argument
+  unsupported = 2,       ///< well-formed, but this machine or this build can't run it
+  device_error = 3,      ///< the system, driver or runtime refused work; the message names the kernel or the call
+  out_of_memory = 4,     ///< host memory; device memory is the caller's
 };
 
 class [[nodiscard]] Status {
@@ -24,7 +25,7 @@ class [[nodiscard]] Status {
 
   bool ok() const noexcept { return code_ == StatusCode::ok; }
   StatusCode code() const noexcept { return code_; }
-  /// One line: the argument, what it is, what it must be. Empty when ok.
+  /// The argument, what it is, what it must be. Empty when ok.
   const std::string& message() const noexcept { return message_; }
 
  private:
@@ -41,10 +42,20 @@ class [[nodiscard]] Result {
 
   bool ok() const noexcept { return value_.has_value(); }
   const Status& status() const noexcept { return status_; }
+
   /// Call only when ok().
-  T& value() & { assert(ok()); return *value_; }
-  const T& value() const& { assert(ok()); return *value_; }
-  T&& value() && { assert(ok()); return *std::move(value_); }
+  T& value() & {
+    assert(ok());
+    return *value_;
+  }
+  const T& value() const& {
+    assert(ok());
+    return *value_;
+  }
+  T&& value() && {
+    assert(ok());
+    return *std::move(value_);
+  }
 
  private:
   Status status_;
