@@ -1,4 +1,4 @@
-/* version.h: the library's version. CMakeLists.txt reads it from here. */
+/* version.h: the version of these headers. CMakeLists.txt reads it from here. */
 #ifndef BLOCKMOE_VERSION_H
 #define BLOCKMOE_VERSION_H
 
@@ -6,5 +6,8 @@
 #define BLOCKMOE_VERSION_MINOR 1
 #define BLOCKMOE_VERSION_PATCH 0
 #define BLOCKMOE_VERSION "0.1.0"
+
+/* Grows with every release; what blockmoe_version() of the linked library is compared with. */
+#define BLOCKMOE_VERSION_NUMBER (BLOCKMOE_VERSION_MAJOR * 10000 + BLOCKMOE_VERSION_MINOR * 100 + BLOCKMOE_VERSION_PATCH)
 
 #endif
