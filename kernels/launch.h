@@ -1,0 +1,52 @@
+// launch.h: launching a kernel so that a refusal carries the kernel's name.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <cuda_runtime.h>
+
+#include "operator.h"
+
+namespace blockmoe::kernels {
+
+inline Error error_in(const char* kernel, cudaError_t code) { return {static_cast<std::int32_t>(code), kernel}; }
+
+struct LaunchShape {
+  dim3 grid;
+  dim3 block;
+  std::size_t shared_bytes = 0;
+};
+
+// The refusal comes from the launch itself, so that an error which an earlier call left behind is never taken for ours.
+template <typename... Parameters, typename... Arguments>
+Error launch_kernel(const char* name, void (*kernel)(Parameters...), const LaunchShape& shape, cudaStream_t stream,
+                    const Arguments&... arguments) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream;
+  return error_in(name, cudaLaunchKernelEx(&config, kernel, arguments...));
+}
+
+// Loads `kernel` on the current device (so that no launch, perhaps under capture, has to) and lets it use `shared_bytes`.
+template <typename... Parameters>
+Error prepare_kernel(const char* name, void (*kernel)(Parameters...), std::size_t shared_bytes = 0) {
+  cudaFuncAttributes attributes;
+  cudaError_t code = cudaFuncGetAttributes(&attributes, kernel);
+  if (code == cudaSuccess && shared_bytes > 0) {
+    code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
+  }
+  return error_in(name, code);
+}
+
+// Runs the steps in turn until one fails: `first_error([&] { return route(); }, [&] { return pack(); })`.
+template <typename... Steps>
+Error first_error(Steps&&... steps) {
+  Error error;
+  static_cast<void>(((error = steps()).ok() && ...));
+  return error;
+}
+
+}  // namespace blockmoe::kernels

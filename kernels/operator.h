@@ -1,0 +1,79 @@
+// operator.h: the one door of kernels/. A library, a binding or a runner includes this file and nothing else from here.
+//
+//   Plan plan = make_plan(request);        // host alone: which kernels, which sizes, how much workspace
+//   Bound bound;  bind(plan, weights, &bound);           // once a set of weights, on the device that will run
+//   launch(bound, activations, workspace, stream);       // only launches: no allocation, no wait, safe under capture
+//
+// Callers have validated their arguments (geometry within contract/geometry.h's limits, pointers, pitches, alignment);
+// nothing here looks at them again. C++17, and no header but the standard library's and the contract's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "contract/call.h"
+#include "contract/geometry.h"
+
+namespace blockmoe::kernels {
+
+enum class Path : std::int32_t { automatic, portable, hopper };
+
+struct Device {
+  std::int32_t compute_capability = 0;       // 10 * major + minor
+  std::int32_t sm_count = 0;
+  std::int32_t shared_memory_per_block = 0;  // bytes a block may opt in to
+};
+
+struct Request {
+  contract::Geometry geometry;
+  std::int64_t max_tokens = 0;   // largest T of any call
+  Device device;
+  Path path = Path::automatic;
+  std::int32_t max_sms = 0;      // multiprocessors a call may use; 0 = all
+};
+
+struct Plan {
+  Request request;
+  Path path = Path::portable;    // never automatic
+  std::string name;              // "portable/f16_mma"
+  std::string explain;           // a line a decision, with its reason
+  std::size_t workspace_bytes = 0;
+};
+
+inline constexpr std::size_t kWorkspaceAlignment = 256;
+
+// A plan with its weights, and what its path derived from them (tensor maps and the like). Weights are referred to, not
+// copied; their contents may change between launches.
+struct Bound {
+  Plan plan;
+  contract::Weights weights;
+  std::shared_ptr<const void> path_state;
+};
+
+// What the runtime refused, and in which kernel.
+struct Error {
+  std::int32_t code = 0;           // a cudaError_t; 0 is success
+  const char* kernel = nullptr;    // "route", "gemm1", ...: a string constant
+
+  bool ok() const { return code == 0; }
+};
+
+// Whether this build has the path asked for and the device can run it; `why_not` is written where it can't.
+bool supports(const Request& request, std::string* why_not);
+
+// For a request that supports() accepts.
+Plan make_plan(const Request& request);
+
+// Call with the plan's device current.
+Error bind(const Plan& plan, const contract::Weights& weights, Bound* bound);
+
+// One call on `stream` (a cudaStream_t), with the plan's device current. `workspace` holds plan.workspace_bytes at
+// kWorkspaceAlignment; its contents may be anything before and mean nothing after. T = 0 launches nothing.
+Error launch(const Bound& bound, const contract::Activations& activations, void* workspace, void* stream);
+
+// The text of an Error's code, from the runtime.
+const char* error_text(const Error& error);
+
+}  // namespace blockmoe::kernels

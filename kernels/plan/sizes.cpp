@@ -1,0 +1,92 @@
+// sizes.cpp: see sizes.h.
+#include "plan/sizes.h"
+
+#include <algorithm>
+
+#include "stages/layout.h"
+
+namespace blockmoe::kernels::plan {
+namespace {
+
+constexpr std::int64_t kRowsMultiple = 16;
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t round_up(std::int64_t a, std::int64_t multiple) { return divide_up(a, multiple) * multiple; }
+std::int64_t round_down(std::int64_t a, std::int64_t multiple) { return a / multiple * multiple; }
+
+std::int64_t row_bytes(const contract::Geometry& g, RowType type) {
+  return g.intermediate + g.intermediate_blocks() * 4 + g.hidden * (type == RowType::f32 ? 4 : 2);
+}
+
+// Rows that the budget pays for: at least kTokenBlock * kMaxTopK at any geometry within the limits.
+std::int64_t rows_in_budget(const contract::Geometry& g, RowType type) {
+  return round_down(kRowBudget / row_bytes(g, type), 128);
+}
+
+// Tokens whose rows fit `rows` with half as many to spare, when the router spreads its picks evenly over all experts.
+std::int64_t tokens_of_ordinary_routing(const contract::Geometry& g, std::int64_t rows) {
+  return rows * 2 * g.experts / (3 * static_cast<std::int64_t>(g.top_k) * g.local_experts);
+}
+
+// A chunk ends before the token block that does not fit, so that all but the last hold at least this many rows.
+std::int64_t rows_of_a_full_chunk(std::int64_t capacity, std::int64_t picks) {
+  return capacity - kTokenBlock * picks + 1;
+}
+
+}  // namespace
+
+Sizes sizes_of(const contract::Geometry& g, std::int64_t tokens) {
+  Sizes s;
+  s.picks = g.max_local_picks();
+  s.row_type = tokens <= tokens_of_ordinary_routing(g, rows_in_budget(g, RowType::f32)) ? RowType::f32 : RowType::bf16;
+
+  const std::int64_t rows = rows_in_budget(g, s.row_type);
+  const std::int64_t one_chunk = tokens_of_ordinary_routing(g, rows);
+  const std::int64_t all_chunks = kMaxChunks * rows_of_a_full_chunk(rows, s.picks) / s.picks;
+  const std::int64_t largest_slab = std::max<std::int64_t>(round_down(std::min(one_chunk, all_chunks), kTokenBlock), kTokenBlock);
+  s.slab_capacity = std::min(round_up(tokens, kTokenBlock), largest_slab);
+  s.slabs = tokens == 0 ? 0 : divide_up(tokens, s.slab_capacity);
+  s.slab_tokens = tokens == 0 ? 0 : round_up(divide_up(tokens, s.slabs), kTokenBlock);
+
+  const std::int64_t worst_rows = std::min(tokens, s.slab_capacity) * s.picks;
+  s.row_capacity = std::min(rows, round_up(worst_rows, kRowsMultiple));
+  s.max_chunks = worst_rows <= s.row_capacity
+                     ? 1
+                     : static_cast<std::int32_t>(divide_up(worst_rows, rows_of_a_full_chunk(s.row_capacity, s.picks)));
+  return s;
+}
+
+Offsets offsets_of(const contract::Geometry& g, const Sizes& s) {
+  constexpr std::int64_t kAlignment = 256;
+  std::int64_t next = 0;
+  const auto place = [&next](std::int64_t bytes) {
+    const std::int64_t at = next;
+    next = round_up(next + bytes, kAlignment);
+    return static_cast<std::size_t>(at);
+  };
+  const std::int64_t slots = s.slab_capacity * s.picks;
+  const std::int64_t blocks = s.slab_capacity / kTokenBlock;
+  Offsets o;
+  o.pick_expert = place(slots * 4);
+  o.pick_weight = place(slots * 4);
+  o.pick_row = place(slots * 4);
+  o.block_counts = place(blocks * stages::counts_pitch(g.local_experts));
+  o.block_rows = place(blocks * 4);
+  o.chunks = place(s.max_chunks * static_cast<std::int64_t>(sizeof(stages::Chunk)));
+  o.expert_begin = place(s.max_chunks * (g.local_experts + std::int64_t{1}) * 4);
+  o.row_to_token = place(slots * 4);
+  o.inter = place(s.row_capacity * g.intermediate);
+  o.inter_scale = place(s.row_capacity * g.intermediate_blocks() * 4);
+  o.rows = place(s.row_capacity * g.hidden * (s.row_type == RowType::f32 ? 4 : 2));
+  o.bytes = static_cast<std::size_t>(next);
+  return o;
+}
+
+std::size_t workspace_bytes(const contract::Geometry& g, std::int64_t max_tokens) {
+  // Within a row type the need grows with T; the largest call of each type decides.
+  const auto need = [&g](std::int64_t tokens) { return offsets_of(g, sizes_of(g, tokens)).bytes; };
+  const std::int64_t last_f32 = tokens_of_ordinary_routing(g, rows_in_budget(g, RowType::f32));
+  return std::max(need(max_tokens), need(std::min(max_tokens, last_f32)));
+}
+
+}  // namespace blockmoe::kernels::plan

@@ -1,0 +1,56 @@
+// sizes.h: how a call is cut so that its workspace has a ceiling whatever the routing, and where in the workspace
+// everything lies. Host C++17.
+//
+// The host never learns how many rows (a token's local picks, over all tokens) a call has, and there may be up to
+// min(top_k, L) a token. Two cuts bound them:
+//
+//   slab   tokens [begin, end), known to the host. Routed and packed together. Every T up to slab_capacity is one slab.
+//   chunk  consecutive token blocks (kTokenBlock tokens) of a slab whose rows fit row_capacity. Found on the device by a
+//          prefix sum of the blocks' rows; gemm1, gemm2 and combine are launched max_chunks times a slab, and a chunk
+//          that turned out empty ends at once.
+//
+// With as many rows as a uniform router gives (and half as many again) a slab is one chunk.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "contract/geometry.h"
+
+namespace blockmoe::kernels::plan {
+
+inline constexpr std::int32_t kTokenBlock = 32;     // tokens a bit mask holds; chunks begin at multiples of it
+inline constexpr std::int32_t kMaxChunks = 8;       // of a slab
+inline constexpr std::int64_t kRowBudget = 420'000'000;  // bytes for rows: with the rest, below 450 MB for DeepSeek-V3
+
+// How gemm2's rows reach the combine.
+enum class RowType : std::int32_t { f32, bf16 };
+
+// Sizes of a call of `tokens`, by sizes_of(). All are worst cases but slab_tokens.
+struct Sizes {
+  std::int64_t slab_capacity = 0;   // tokens that a slab's arrays hold; a multiple of kTokenBlock
+  std::int64_t slab_tokens = 0;     // tokens of every slab but the last, at most slab_capacity; likewise
+  std::int64_t slabs = 0;
+  std::int32_t picks = 0;           // [P] local picks a token can have
+  std::int64_t row_capacity = 0;    // [R] rows of a chunk; a multiple of 16
+  std::int32_t max_chunks = 0;      // of a slab
+  RowType row_type = RowType::f32;
+};
+
+Sizes sizes_of(const contract::Geometry& geometry, std::int64_t tokens);
+
+// Byte offsets in the workspace, each a multiple of 256. Shapes and meaning: stages/layout.h.
+struct Offsets {
+  std::size_t pick_expert = 0, pick_weight = 0, pick_row = 0;
+  std::size_t block_counts = 0, block_rows = 0;
+  std::size_t chunks = 0, expert_begin = 0, row_to_token = 0;
+  std::size_t inter = 0, inter_scale = 0, rows = 0;
+  std::size_t bytes = 0;
+};
+
+Offsets offsets_of(const contract::Geometry& geometry, const Sizes& sizes);
+
+// What any call of up to `max_tokens` needs.
+std::size_t workspace_bytes(const contract::Geometry& geometry, std::int64_t max_tokens);
+
+}  // namespace blockmoe::kernels::plan

@@ -1,0 +1,37 @@
+// slab.h: one slab of a call, as every stage's launch function receives it.
+#pragma once
+
+#include <cstdint>
+
+#include "contract/call.h"
+#include "contract/geometry.h"
+#include "plan/sizes.h"
+#include "stages/layout.h"
+
+namespace blockmoe::kernels::stages {
+
+struct Slab {
+  contract::Geometry geometry;
+  contract::Weights weights;
+  contract::Activations activations;   // of the slab: pointers moved to its first token, `tokens` its own number
+  plan::Sizes sizes;
+  Workspace workspace;
+  void* path_workspace = nullptr;      // the path's own bytes
+  std::int32_t sms = 0;                // multiprocessors that the call may use
+};
+
+// The slab of `call` that begins at `token`.
+inline Slab slab_at(const Slab& call, std::int64_t token) {
+  Slab slab = call;
+  contract::Activations& a = slab.activations;
+  const std::int64_t left = call.activations.tokens - token;
+  a.tokens = left < call.sizes.slab_tokens ? left : call.sizes.slab_tokens;
+  const std::int64_t logit_bytes = a.routing_logits_type == contract::FloatType::f32 ? 4 : 2;
+  a.routing_logits = static_cast<const char*>(a.routing_logits) + token * a.routing_logits_pitch * logit_bytes;
+  a.hidden += token * a.hidden_pitch;
+  a.hidden_scale += token;
+  a.output += token * a.output_pitch;
+  return slab;
+}
+
+}  // namespace blockmoe::kernels::stages

@@ -1,0 +1,23 @@
+// stages.h: the stages that every path shares. Each function launches and returns what the runtime refused.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "operator.h"
+#include "stages/slab.h"
+
+namespace blockmoe::kernels::stages {
+
+// logits, bias -> pick_expert, pick_weight, block_counts, block_rows
+Error launch_route(const Slab& slab, cudaStream_t stream);
+
+// block_counts, block_rows, pick_expert -> chunks, expert_begin, row_to_token, pick_row
+Error launch_pack(const Slab& slab, cudaStream_t stream);
+
+// rows, pick_row, pick_weight -> output: every element of the chunk's tokens
+Error launch_combine(const Slab& slab, std::int32_t chunk, cudaStream_t stream);
+
+// Loads the kernels above for this geometry on the current device.
+Error prepare_stages(const contract::Geometry& geometry);
+
+}  // namespace blockmoe::kernels::stages
