@@ -2,14 +2,20 @@
 //
 // rn:: holds fp32 operations that round once, to nearest even, and are never contracted: intrinsics on the device; on a
 // host, plain operators in a file compiled with -ffp-contract=off (the build sets it for the whole project).
+//
+// Everything is always inlined: a file compiled for a wider instruction set than the rest then leaves no copy behind that
+// the linker could choose for files which must run without it. Hence ::fmaf too, and not the template in <cmath>.
 #pragma once
 
-#include <cmath>
+#include <math.h>
+
 #include <cstdint>
 #include <cstring>
 
 #if defined(__CUDACC__)
 #define BLOCKMOE_HD __host__ __device__ __forceinline__
+#elif defined(__GNUC__)
+#define BLOCKMOE_HD inline __attribute__((always_inline))
 #else
 #define BLOCKMOE_HD inline
 #endif
@@ -58,7 +64,7 @@ BLOCKMOE_HD float fma(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
   return __fmaf_rn(a, b, c);
 #else
-  return std::fma(a, b, c);
+  return ::fmaf(a, b, c);
 #endif
 }
 
