@@ -26,10 +26,12 @@ if(NOT BLOCKMOE_CUDA STREQUAL "OFF")
     set(CMAKE_CUDA_COMPILER ${nvcc})
     # Each target names its architectures in full (-gencode below); this only keeps CMake from choosing one.
     set(CMAKE_CUDA_ARCHITECTURES OFF)
-    set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+    # Nor does it choose a runtime: the static one is linked by name (BlockmoeTargets.cmake), and no target has device code to link.
+    set(CMAKE_CUDA_RUNTIME_LIBRARY None)
     set(CMAKE_CUDA_STANDARD 17)
     set(CMAKE_CUDA_STANDARD_REQUIRED ON)
     set(CMAKE_CUDA_EXTENSIONS OFF)
+    set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
     enable_language(CUDA)
     find_package(CUDAToolkit 13.0 REQUIRED)
     set(BLOCKMOE_CUDA_ENABLED ON)
@@ -45,13 +47,6 @@ elseif(BLOCKMOE_CUDA STREQUAL "OFF")
   message(STATUS "blockmoe: CPU backend only (BLOCKMOE_CUDA is OFF)")
 else()
   message(STATUS "blockmoe: CPU backend only: no nvcc was found (`make setup CUDA=1` installs one)")
-endif()
-
-# CUDA::cudart_static for the library and whatever links it: nothing of CUDA is looked up at run time but the driver.
-if(BLOCKMOE_CUDA_ENABLED)
-  foreach(library IN LISTS blockmoe_libraries)
-    target_link_libraries(${library} PRIVATE CUDA::cudart_static)
-  endforeach()
 endif()
 
 set(blockmoe_gencode_HOPPER -gencode=arch=compute_90a,code=sm_90a)
@@ -71,7 +66,7 @@ endfunction()
 
 # The same flags for a target that is not a part of the library (a GPU test's own kernels).
 function(blockmoe_cuda_options name arch)
-  set_target_properties(${name} PROPERTIES CUDA_VISIBILITY_PRESET hidden CUDA_STANDARD 17 CXX_STANDARD 17)
-  target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:${blockmoe_gencode_${arch}}>)
+  set_target_properties(${name} PROPERTIES CUDA_STANDARD 17 CXX_STANDARD 17)
+  target_compile_options(${name} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${blockmoe_gencode_${arch}}>")
   target_link_libraries(${name} PRIVATE CUDA::cudart_static)
 endfunction()

@@ -48,6 +48,10 @@ foreach(library IN LISTS blockmoe_libraries)
   target_include_directories(${library} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
   target_compile_features(${library} PUBLIC cxx_std_17)
   target_link_libraries(${library} PRIVATE Threads::Threads)
+  if(BLOCKMOE_CUDA_ENABLED)
+    # Static: of CUDA, only the driver is looked up at run time, and only when a CUDA device is asked for.
+    target_link_libraries(${library} PRIVATE CUDA::cudart_static)
+  endif()
 endforeach()
 
 # An OBJECT library that goes into `blockmoe`.
