@@ -1,0 +1,68 @@
+// call.hpp: the operator as a user's program would call it, repeated to learn what a call takes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "blockmoe/moe.hpp"
+#include "workload/inputs.hpp"
+
+namespace blockmoe::cli {
+
+// Host memory that grows and is used again; what it holds after a growth is undefined.
+class HostBuffer {
+ public:
+  std::byte* reserve(std::size_t bytes, std::size_t alignment);
+  // Every byte 0xff: NaN to whoever reads a float there.
+  void poison(std::size_t bytes);
+  std::byte* data() const { return memory_.get(); }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<std::byte, Free> memory_;
+  std::size_t capacity_ = 0;
+  std::size_t alignment_ = 0;
+};
+
+// Times of whole calls, routing to combine, by the steady clock: weights bound, inputs and workspace as the call before
+// left them in the caches.
+struct CallTimes {
+  double median_us = 0;
+  double min_us = 0;
+  double max_us = 0;
+  int runs = 0;
+};
+
+struct CallResult {
+  std::string path;  // Plan::path()
+  Backend backend = Backend::cpu;
+  std::span<const std::uint16_t> output;  // [T, H] bf16; valid until the next call
+  CallTimes times;
+  bool repeatable = true;  // the last of the timed calls gave the first call's bits
+};
+
+class Caller {
+ public:
+  Caller(const DeviceInfo& device, const Options& options);
+
+  // One call on poisoned memory, whose output is the result's, then timed calls: at least 3, and more while they are
+  // short. Throws InputError or RunError.
+  CallResult call(const workload::Inputs& inputs);
+
+ private:
+  Workspace workspace_for(const Plan& plan);
+
+  DeviceInfo device_;
+  Options options_;
+  HostBuffer workspace_;
+  HostBuffer first_output_;
+  HostBuffer timed_output_;
+};
+
+}  // namespace blockmoe::cli

@@ -1,0 +1,102 @@
+#include "library_check.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "error.hpp"
+
+namespace blockmoe::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+ordered_json to_json(const verify::LargestError& largest) {
+  if (largest.token < 0) return nullptr;
+  return {{"token", largest.token},
+          {"column", largest.column},
+          {"got", largest.got},
+          {"expected", largest.expected},
+          {"error", largest.error}};
+}
+
+ordered_json to_json(const verify::Comparison& c) {
+  return {{"checked_tokens", c.checked_tokens},
+          {"matched_ratio", c.matched_ratio},
+          {"rel_l2_requantised", c.rel_l2_requantised},
+          {"rel_l2_plain", c.rel_l2_plain},
+          {"largest_error", to_json(c.largest)},
+          {"unexpected_non_finite", c.unexpected_non_finite},
+          {"missing_non_finite", c.missing_non_finite},
+          {"nonzero_without_pick", c.nonzero_without_pick},
+          {"not_promised", c.not_promised}};
+}
+
+ordered_json to_json(const CallTimes& times) {
+  return {{"median_us", times.median_us}, {"min_us", times.min_us}, {"max_us", times.max_us}, {"runs", times.runs}};
+}
+
+}  // namespace
+
+LibraryCheck::LibraryCheck(const BackendOptions& backend, const DrawOptions& draw, verify::OracleScope scope,
+                           const verify::Tolerance& tolerance)
+    : draw_(draw),
+      tolerance_(tolerance),
+      maker_(draw.input_options(backend.threads)),
+      caller_(device_here(backend.device), backend.plan_options()) {
+  oracle_options_.scope = scope;
+  oracle_options_.threads = backend.threads;
+}
+
+Measurement LibraryCheck::measure(const workload::Workload& given, Progress& progress) {
+  workload::Workload row = given;
+  draw_.apply_seed(row);
+  progress.show("making inputs");
+  const workload::Inputs inputs = value_or_raise(maker_.make(row));
+  keep_notes(inputs.notes);
+  progress.show("running");
+  const CallResult call = caller_.call(inputs);
+  progress.show("comparing with the oracle");
+  oracle_options_.seed = row.seed;
+  const verify::OracleResult oracle =
+      verify::run_oracle(inputs.geometry, inputs.weights, inputs.activations, oracle_options_);
+  gates_ = call.backend == Backend::cpu ? verify::kCpuGates : verify::kTensorCoreGates;
+  const verify::Comparison comparison =
+      verify::compare(oracle, call.output.data(), inputs.geometry.hidden, tolerance_, gates_);
+
+  Measurement found;
+  found.check = Check{oracle.routing.rows, oracle.routing.active_experts, comparison};
+  found.passed = comparison.within_tolerance && comparison.within_gates && call.repeatable;
+  found.latency_us = call.times.median_us;
+  found.why_failed = comparison.fault;
+  if (!call.repeatable)
+    found.why_failed +=
+        (found.why_failed.empty() ? "" : "; ") + std::string("two calls on the same inputs gave different bits");
+  found.detail = {{"source", "blockmoe"},
+                  {"path", call.path},
+                  {"profile", draw_.profile},
+                  {"routing", draw_.routing},
+                  {"seed", row.seed},
+                  {"rows", oracle.routing.rows},
+                  {"active_experts", oracle.routing.active_experts},
+                  {"comparison", to_json(comparison)},
+                  {"gates", {{"rel_l2_requantised", gates_.requantised}, {"rel_l2_plain", gates_.plain}}},
+                  {"repeatable", call.repeatable},
+                  {"latency", to_json(call.times)}};
+  if (!found.passed) found.detail["error"] = found.why_failed;
+  return found;
+}
+
+std::string LibraryCheck::reference() const {
+  if (oracle_options_.scope == verify::OracleScope::full) return "FP64 oracle, every token";
+  return fmt::format("FP64 oracle, {} sampled tokens a shape and those of unusual routing",
+                     oracle_options_.sampled_tokens);
+}
+
+void LibraryCheck::keep_notes(const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) {
+    if (std::find(notes_.begin(), notes_.end(), note) == notes_.end()) notes_.push_back(note);
+  }
+}
+
+}  // namespace blockmoe::cli

@@ -1,0 +1,78 @@
+// main.cpp: parses the command line, runs the subcommand, turns what it throws into a line and an exit code.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cstdio>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "blockmoe/version.h"
+#include "commands.hpp"
+#include "error.hpp"
+
+namespace blockmoe::cli {
+namespace {
+
+struct Subcommand {
+  const char* name;
+  Command (*add)(CLI::App& app);
+};
+
+constexpr std::array kSubcommands{
+    Subcommand{"verify", add_verify},
+    Subcommand{"run", add_run},
+    Subcommand{"plan", add_plan},
+    Subcommand{"info", add_info},
+};
+
+int complain(const std::string& name, const std::string& message, int code) {
+  fmt::print(stderr, "blockmoe {}: {}\n", name, message);
+  return code;
+}
+
+int run_command(const std::string& name, const Command& command) {
+  try {
+    return command();
+  } catch (const InputError& error) {
+    return complain(name, error.what(), kBadInput);
+  } catch (const std::bad_alloc&) {
+    return complain(name, "out of memory", kSomethingFailed);
+  } catch (const std::exception& error) {
+    return complain(name, error.what(), kSomethingFailed);
+  }
+}
+
+int run(int argc, const char* const* argv) {
+  CLI::App app("The FP8 block-scaled mixture-of-experts layer of DeepSeek-V3/R1 as one operator.", "blockmoe");
+  app.set_version_flag("--version", "blockmoe " BLOCKMOE_VERSION);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(36);
+  app.footer(
+      "Exit code: 0 all passed, 1 something failed, 2 bad usage or input.\n"
+      "blockmoe SUBCOMMAND --help tells more.");
+
+  std::vector<std::pair<CLI::App*, Command>> commands;
+  for (const Subcommand& subcommand : kSubcommands) {
+    CLI::App* const added = app.add_subcommand(subcommand.name);
+    commands.emplace_back(added, subcommand.add(*added));
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kAllPassed : kBadInput;
+  }
+  for (const auto& [parsed, command] : commands) {
+    if (parsed->parsed()) return run_command(parsed->get_name(), command);
+  }
+  return kBadInput;
+}
+
+}  // namespace
+}  // namespace blockmoe::cli
+
+int main(int argc, char** argv) {
+  return blockmoe::cli::run(argc, argv);
+}
