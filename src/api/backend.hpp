@@ -17,13 +17,13 @@ struct PlanRequest {
   contract::Geometry geometry;
   std::int64_t max_tokens = 0;
   DeviceInfo device;
-  Options options;   // whole: fields that the caller's version lacked have their defaults
+  Options options;  // whole: fields that the caller's version lacked have their defaults
 };
 
 /// What a backend decided. `state` is the backend's own and is passed back to it.
 struct BackendPlan {
-  std::string path;      // "cpu/avx512_bf16"
-  std::string explain;   // a line a decision, with the reason
+  std::string path;     // "cpu/avx512_bf16"
+  std::string explain;  // a line a decision, with the reason
   WorkspaceNeed workspace;
   std::shared_ptr<const void> state;
 };
@@ -35,9 +35,9 @@ struct BackendBinding {
 
 struct BackendEntry {
   Backend backend;
-  const char* name;                                             // "cpu"; also the word on the command line
+  const char* name;  // "cpu"; also the word on the command line
   DeviceType device_type;
-  bool (*supports)(const PlanRequest&, std::string* why_not);   // this device, this build
+  bool (*supports)(const PlanRequest&, std::string* why_not);  // this device, this build
   Result<BackendPlan> (*plan)(const PlanRequest&);
   Result<BackendBinding> (*bind)(const PlanRequest&, const BackendPlan&, const contract::Weights&);
   Status (*run)(const PlanRequest&, const BackendPlan&, const BackendBinding&, const contract::Weights&,

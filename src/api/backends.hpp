@@ -1,0 +1,17 @@
+// backends.hpp: the implementations in this build, and the choice among them.
+#pragma once
+
+#include <span>
+
+#include "api/backend.hpp"
+
+namespace blockmoe::api {
+
+/// All rows, the fastest first among those for one type of device. In a file of its own (backends.cpp), so that a test
+/// that defines this function links without any real backend.
+std::span<const BackendEntry> backends();
+
+/// What options.backend asks for; for `automatic`, the first row that runs the request. `unsupported` says why not.
+Result<BackendEntry> choose_backend(const PlanRequest& request, std::span<const BackendEntry> rows);
+
+}  // namespace blockmoe::api
