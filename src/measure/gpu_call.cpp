@@ -1,0 +1,59 @@
+// gpu_call.cpp: see gpu_call.hpp.
+#include "measure/gpu_call.hpp"
+
+#include <utility>
+
+namespace blockmoe::measure {
+namespace {
+
+Result<DeviceMemory> poisoned(std::size_t bytes, const char* what) {
+  auto memory = allocate(bytes, what);
+  if (!memory.ok()) return memory;
+  if (bytes != 0) BLOCKMOE_CUDA_TRY(cudaMemset(memory.value().get(), 0xff, bytes));
+  return memory;
+}
+
+}  // namespace
+
+GpuCall::GpuCall(Plan plan, BoundPlan bound, DeviceInputs inputs, DeviceMemory workspace, DeviceMemory output)
+    : plan_(std::move(plan)), bound_(std::move(bound)), inputs_(std::move(inputs)), workspace_(std::move(workspace)), output_(std::move(output)) {
+  tokens_ = inputs_.activations.tokens;
+  hidden_ = inputs_.public_activations.hidden_states.dim(1);
+}
+
+Result<GpuCall> GpuCall::create(const workload::Inputs& inputs, const DeviceInfo& device, const Options& options) {
+  auto plan = Plan::create(inputs.public_geometry(), inputs.tokens(), device, options);
+  if (!plan.ok()) return plan.status();
+  auto placed = copy_to_device(inputs, device.device.index);
+  if (!placed.ok()) return placed.status();
+  auto bound = plan.value().bind(placed.value().public_weights);
+  if (!bound.ok()) return bound.status();
+  const WorkspaceNeed need = plan.value().workspace();
+  auto workspace = poisoned(need.bytes, "workspace");
+  if (!workspace.ok()) return workspace.status();
+  if (need.init == WorkspaceInit::zeroed_once) BLOCKMOE_CUDA_TRY(cudaMemset(workspace.value().get(), 0, need.bytes));
+  auto output = poisoned(static_cast<std::size_t>(inputs.tokens() * inputs.geometry.hidden) * sizeof(std::uint16_t), "output");
+  if (!output.ok()) return output.status();
+  BLOCKMOE_CUDA_TRY(cudaDeviceSynchronize());
+  return GpuCall(std::move(plan).value(), std::move(bound).value(), std::move(placed).value(), std::move(workspace).value(), std::move(output).value());
+}
+
+Status GpuCall::enqueue(void* stream) const {
+  const Device device = inputs_.public_activations.hidden_states.device;
+  const Tensor output = Tensor::contiguous(output_.get(), DType::bfloat16, device, {tokens_, hidden_});
+  return bound_.run(inputs_.public_activations, output, {workspace_.get(), plan_.workspace().bytes}, stream);
+}
+
+Result<std::vector<std::uint16_t>> GpuCall::fetch_output() const {
+  std::vector<std::uint16_t> output(static_cast<std::size_t>(tokens_ * hidden_));
+  BLOCKMOE_CUDA_TRY(cudaDeviceSynchronize());
+  if (!output.empty()) BLOCKMOE_CUDA_TRY(cudaMemcpy(output.data(), output_.get(), output.size() * sizeof(std::uint16_t), cudaMemcpyDeviceToHost));
+  return output;
+}
+
+Status GpuCall::poison_output() const {
+  if (tokens_ != 0) BLOCKMOE_CUDA_TRY(cudaMemset(output_.get(), 0xff, static_cast<std::size_t>(tokens_ * hidden_) * sizeof(std::uint16_t)));
+  return {};
+}
+
+}  // namespace blockmoe::measure

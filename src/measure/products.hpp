@@ -1,0 +1,20 @@
+// products.hpp: the rates of dense FP8 products by cuBLASLt, the ceiling of everything bound by the matrix unit.
+//
+// cuBLASLt is loaded when asked for (dlopen of libcublasLt.so.13), so that nothing here depends on it.
+#pragma once
+
+#include "blockmoe/status.hpp"
+#include "measure/timing.hpp"
+
+namespace blockmoe::measure {
+
+struct ProductRates {
+  double fp8_tflops = 0;         ///< 8192^3, e4m3 x e4m3 -> bf16, one scale a tensor
+  double blockwise_tflops = 0;   ///< the same with scales of 1x128 (activations) and 128x128 (weights)
+};
+
+/// Random e4m3 operands, fp32 accumulation, the fastest of the algorithms that cuBLASLt proposes; median of `options.runs`.
+/// `unsupported` where the library is not found or offers no such product on this device.
+Result<ProductRates> measure_products(Timer& timer, const TimingOptions& options);
+
+}  // namespace blockmoe::measure
