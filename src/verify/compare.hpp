@@ -1,4 +1,8 @@
 // compare.hpp: a backend's output against the oracle's rows.
+//
+// Elements that are NaN or Inf in the oracle must be NaN or Inf in the output, and only those. Where fp32's range is left
+// on the way, or where the oracle can't tell the picks, nothing is promised and nothing is compared. Errors up to 2^-100
+// are none: below it the operator's intermediate is zero.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +27,10 @@ struct Gates {
 inline constexpr Gates kCpuGates{0.003, 0.026};
 inline constexpr Gates kTensorCoreGates{0.005, 0.026};
 
+/// Largest relative L2 error of a single row against the requantising oracle: a row with the wrong experts must not hide
+/// behind rows that are larger.
+inline constexpr double kRowGate = 0.1;
+
 struct LargestError {
   double error = 0.0;       // |got - expected|, against the plain oracle
   std::int64_t token = -1;  // -1: no element was compared
@@ -31,24 +39,31 @@ struct LargestError {
   double expected = 0.0;
 };
 
+struct WorstRow {
+  double rel_l2 = 0.0;  // against the requantising oracle
+  std::int64_t token = -1;
+};
+
 struct Comparison {
-  double matched_ratio = 1.0;       // of the elements of the checked rows; 1 where there are none
-  double rel_l2_requantised = 0.0;  // |got - requantised| / |requantised| over the checked rows
-  double rel_l2_plain = 0.0;
-  LargestError largest;
-
-  std::int64_t checked_tokens = 0;  // rows compared with the oracle's
   std::int64_t tokens = 0;          // T
-  // Over all T rows, checked or not.
-  std::int64_t unexpected_non_finite = 0;  // NaN or Inf where the oracle's are finite; in an unchecked row, anywhere
-  std::int64_t missing_non_finite = 0;     // elements that are finite where the oracle's are NaN or Inf
-  std::int64_t nonzero_without_pick = 0;   // elements other than zero in rows of tokens with no local pick
-  std::int64_t not_promised = 0;           // elements left out: fp32 may overflow there, or the picks are undecidable
+  std::int64_t checked_tokens = 0;  // rows compared with the oracle's
 
-  bool within_tolerance = false;  // the matched ratio suffices, and the three counts of faults are zero
-  bool within_gates = false;      // both relative L2 hold, and the three counts of faults are zero
-  /// One line that says what failed, with figures; empty when both hold.
-  std::string fault;
+  // Over the checked rows.
+  double matched_ratio = 1.0;       // 1 where there are none
+  double rel_l2_requantised = 0.0;  // |got - requantised| / |requantised|
+  double rel_l2_plain = 0.0;        // |got - plain| / |plain|
+  WorstRow worst_row;
+  LargestError largest;
+  std::int64_t not_promised = 0;        // elements left out
+  std::int64_t missing_non_finite = 0;  // finite where the oracle's are NaN or Inf
+
+  // Over all rows.
+  std::int64_t unexpected_non_finite = 0;  // NaN or Inf where the oracle's are finite; in an unchecked row, anywhere
+  std::int64_t nonzero_without_pick = 0;   // other than zero though the token has no local pick
+
+  bool within_tolerance = false;  // the matched ratio suffices and the three counts of faults are 0
+  bool within_gates = false;      // the relative L2 hold and the three counts of faults are 0
+  std::string fault;              // what failed, with figures, in one line; empty when both hold
 };
 
 /// `output` is [T, H] bf16 with a pitch in elements. A token with several possible rows is held to the nearest one.

@@ -1,9 +1,10 @@
-// expert_oracle.hpp: one local expert's products in FP64, a stage at a time, for tests of a backend's stages alone.
+// expert_oracle.hpp: one local expert's products in FP64, a stage at a time.
 //
-//   hidden [T, H], w13 [L, 2I, H] -> activated [rows, I] = silu(gate) * up, not requantised
-//   inter  [rows, I],  w2 [L, H, I] -> out     [rows, H]
+//   hidden rows [rows, H] x w13 [L, 2I, H] -> activated [rows, I] = silu(gate) * up, not requantised
+//   inter rows  [rows, I] x w2  [L, H, I]  -> out       [rows, H]
 //
-// Weights are decoded block by block (128 x 128) into cache and multiplied there; no expert is ever held in FP64 whole.
+// The unit of work is a block of 128 output columns. Weights are decoded into cache as they are multiplied; no expert is
+// ever held in FP64 whole. A product follows the contract: exact products of 128 values, times the product of two scales.
 #pragma once
 
 #include <cstdint>
@@ -15,26 +16,57 @@
 
 namespace blockmoe::verify {
 
-struct Rows {
-  std::vector<double> values;              // [rows, width], width = I or H
-  std::vector<std::uint8_t> may_overflow;  // [rows]: a partial sum left fp32's range, or may leave it in another order
+/// Rows of `width` values in blocks of 128 that share a scale. A value stands for value * scale.
+struct ScaledRows {
+  std::int64_t rows = 0;
+  std::int64_t width = 0;
+  std::vector<double> values;  // [rows, width]
+  std::vector<double> scales;  // [rows, width/128]
 };
 
-/// silu(gate) * up of `tokens` for one local expert, before requantisation.
-Rows gemm1_oracle(const contract::Geometry& geometry, const contract::Weights& weights,
-                  const contract::Activations& activations, std::int32_t local_expert,
-                  std::span<const std::int64_t> tokens, int threads);
+/// One row of those.
+struct RowView {
+  const double* values;  // [width]
+  const double* scales;  // [width/128]
+};
+RowView view(const ScaledRows& rows, std::int64_t row);
 
-/// The product of gemm2 for rows of given values (codes times scales, or not requantised at all).
-Rows gemm2_oracle(const contract::Geometry& geometry, const contract::Weights& weights, std::int32_t local_expert,
-                  std::span<const double> inter, int threads);
+/// What a product gives. `out_of_range` is 1 where fp32's range is left on the way, so that a backend's value is not
+/// promised: a sum that may overflow, a subnormal number that counts in the result.
+struct Products {
+  std::vector<double> values;              // [rows, width of the output]
+  std::vector<std::uint8_t> out_of_range;  // [rows]
+};
 
-/// Values of e4m3 codes [rows, I] with scales [I/128, rows], pitches in elements: what gemm2_oracle takes when it is fed
-/// a kernel's own codes.
-std::vector<double> decode_rows(const contract::Geometry& geometry, const std::uint8_t* codes, std::int64_t codes_pitch,
-                                const float* scales, std::int64_t scales_pitch, std::int64_t rows);
+/// The hidden states of some tokens.
+ScaledRows hidden_rows(const contract::Geometry& geometry, const contract::Activations& activations,
+                       std::span<const std::int64_t> tokens);
 
-/// Each row's blocks of 128 rounded to e4m3 with scale amax/448, as values again.
-std::vector<double> requantise_rows(std::span<const double> values);
+/// Any e4m3 codes [rows, width] with scales [width/128, rows], pitches in elements: a kernel's own intermediate.
+ScaledRows decode_rows(const std::uint8_t* codes, std::int64_t codes_pitch, const float* scales,
+                       std::int64_t scales_pitch, std::int64_t rows, std::int64_t width);
+
+/// [rows, width] values, each block of 128 rounded to e4m3 with the scale amax/448.
+ScaledRows requantise_rows(std::span<const double> values, std::int64_t width);
+
+/// [rows, width] values as they are.
+ScaledRows unscaled_rows(std::span<const double> values, std::int64_t width);
+
+/// Columns 128 * block .. + 127 of `activated` for `rows`, written at activated + r * pitch. out_of_range[r] is set, never
+/// cleared.
+void gemm1_block(const contract::Geometry& geometry, const contract::Weights& weights, std::int32_t local_expert,
+                 std::int64_t block, std::span<const RowView> rows, double* activated, std::int64_t pitch,
+                 std::uint8_t* out_of_range);
+
+/// Columns 128 * block .. + 127 of gemm2's product for `rows`, likewise.
+void gemm2_block(const contract::Geometry& geometry, const contract::Weights& weights, std::int32_t local_expert,
+                 std::int64_t block, std::span<const RowView> rows, double* out, std::int64_t pitch,
+                 std::uint8_t* out_of_range);
+
+/// Whole stages, for tests of a backend's stages alone. `threads` 0 = all that the process may run on.
+Products gemm1_oracle(const contract::Geometry& geometry, const contract::Weights& weights, std::int32_t local_expert,
+                      const ScaledRows& hidden, int threads = 0);
+Products gemm2_oracle(const contract::Geometry& geometry, const contract::Weights& weights, std::int32_t local_expert,
+                      const ScaledRows& inter, int threads = 0);
 
 }  // namespace blockmoe::verify

@@ -52,12 +52,16 @@ struct OracleResult {
   std::vector<std::int64_t> first_row;  // [checked + 1]
   std::vector<double> requantised;      // [rows, H]
   std::vector<double> plain;            // [rows, H]
-  // 1 where fp32 may overflow on the way to the row: then its value is not promised.
-  std::vector<std::uint8_t> may_overflow;  // [rows]
+  // 1 where fp32's range is left on the way to the row (a sum that may overflow): then its value is not promised.
+  std::vector<std::uint8_t> out_of_range;  // [rows]
 
   const double* requantised_row(std::int64_t row) const { return requantised.data() + row * geometry.hidden; }
   const double* plain_row(std::int64_t row) const { return plain.data() + row * geometry.hidden; }
 };
+
+/// The facts alone, which cost little.
+RoutingFacts routing_facts(const contract::Geometry& geometry, const contract::Weights& weights,
+                           const contract::Activations& activations, int threads = 0);
 
 /// Reads the same memory that a backend reads (all of it on the host); `activations.output` is not touched.
 OracleResult run_oracle(const contract::Geometry& geometry, const contract::Weights& weights,

@@ -26,17 +26,20 @@ struct TokenRouting {
   // Every set of picks that a backend within the contract may choose; nearly always one. Each is [top_k], ascending by
   // expert. Empty: more than kMaxAlternatives sets are possible, so the token's row can't be foretold.
   std::vector<std::vector<Pick>> alternatives;
-  bool non_finite = false;  // a logit or a bias that is NaN or infinite
+  bool non_finite = false;  // a logit or a bias is NaN or infinite
 };
 
-inline constexpr int kMaxAlternatives = 16;
+inline constexpr std::size_t kMaxAlternatives = 16;
 
-/// Ulps by which a backend's sigmoid may differ from the true value, for the intervals above.
-inline constexpr int kSigmoidUlps = 2;
+/// fp32 numbers on either side of the correctly rounded sigmoid within which a backend's sigmoid may lie. The contract
+/// promises 2 ulp of the true value, which is at most this many steps where an ulp halves. It promises exactly 1 where
+/// the true value is within 2^-26 of it, and exactly 0 below 2^-150.
+inline constexpr int kSigmoidSteps = 4;
 
 TokenRouting route_token(const contract::Geometry& geometry, const contract::Weights& weights,
                          const contract::Activations& activations, std::int64_t token);
 
+/// All T tokens. `threads` 0 = all that the process may run on.
 std::vector<TokenRouting> route_tokens(const contract::Geometry& geometry, const contract::Weights& weights,
                                        const contract::Activations& activations, int threads);
 
