@@ -1,0 +1,72 @@
+# Everyday commands; CMake and its presets do the work. `make help` lists them.
+#
+# CUDA=1 builds the GPU backends (the default where there is an NVIDIA GPU), CUDA=0 leaves them out.
+# JOBS=n limits parallel jobs.
+
+SHELL := /bin/bash
+CUDA ?= $(if $(wildcard /dev/nvidia0 /usr/bin/nvidia-smi),1,0)
+JOBS ?= $(shell nproc)
+PRESET := $(if $(filter 1,$(CUDA)),cuda,cpu)
+BUILD := build/$(PRESET)
+SOURCES = $(shell git ls-files '*.cpp' '*.hpp' '*.h' '*.c' '*.cu' '*.cuh')
+# $(call configure,preset): quiet but for what was decided; everything when it fails.
+configure = log=$$(cmake --preset $(1) 2>&1) && grep -- '-- blockmoe:' <<<"$$log" || { echo "$$log"; exit 1; }
+# $(call ctest,preset): every test of one build, counted in its tests.xml.
+ctest = ctest --test-dir build/$(1) -j $(JOBS) --output-on-failure --no-tests=error --output-junit tests.xml
+export CUDA
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup setup-build setup-test build verify test test-build test-sanitized test-fuzz format format-check tidy \
+        install clean
+
+help:  ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: setup-test  ## Install what building and testing need: Debian packages, .venv, nvcc (with CUDA=1)
+
+setup-build setup-test:
+	@tools/setup.sh $(@:setup-%=%)
+
+build/%/build.ninja: CMakePresets.json
+	@$(call configure,$*)
+
+build: setup-build $(BUILD)/build.ninja  ## Build everything
+	@cmake --build $(BUILD) -j $(JOBS)
+
+verify: setup-build $(BUILD)/build.ninja  ## Build, then check every benchmark shape on this machine's best backend
+	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe_cli -- --quiet
+	@$(BUILD)/bin/blockmoe verify --all
+
+test: setup-test  ## Everything that CI runs: format, lint, tests, tests under sanitizers, fuzzing
+	@tools/test.sh
+
+test-build: setup-test $(BUILD)/build.ninja  ## Build and test, the README's examples and outside projects too
+	@rm -f $(BUILD)/tests.xml
+	@cmake --build $(BUILD) -j $(JOBS)
+	@$(call ctest,$(PRESET))
+
+test-sanitized: setup-test build/asan/build.ninja  ## The same tests under AddressSanitizer and UBSan
+	@rm -f build/asan/tests.xml
+	@cmake --build build/asan -j $(JOBS)
+	@$(call ctest,asan)
+
+test-fuzz: setup-test build/fuzz/build.ninja  ## Fuzz each reader for 60 s
+	@rm -f build/fuzz/tests.xml
+	@cmake --build build/fuzz -j $(JOBS) --target fuzzers
+	@$(call ctest,fuzz)
+
+format: setup-test  ## Format all C++ and CUDA
+	@.venv/bin/clang-format -i $(SOURCES)
+
+format-check: setup-test  ## Fail where `make format` would change something
+	@.venv/bin/clang-format --dry-run --Werror $(SOURCES)
+
+tidy: setup-test $(BUILD)/build.ninja  ## clang-tidy over the host code
+	@tools/tidy.py --build $(BUILD) --jobs $(JOBS)
+
+install: build  ## Install into PREFIX
+	@cmake --install $(BUILD) $(if $(PREFIX),--prefix $(PREFIX))
+
+clean:  ## Remove the build folders
+	@rm -rf build
