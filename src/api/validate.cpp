@@ -101,7 +101,7 @@ CallTensors expected_of_call(const Activations& activations, const contract::Geo
                              .pitch_multiple = 1,
                              .source_name = "hidden_states",
                              .source = &hidden,
-                             .source_detail = ", E of the plan is the last size"},
+                             .source_detail = ", a logit for each expert of the plan"},
           .hidden_states_scale = {.name = "hidden_states_scale",
                                   .axes = "[H/128, T]",
                                   .rank = 2,
