@@ -13,7 +13,7 @@ case "${1:-}" in
   build) ;;
   test)
     want="$want $for_test"
-    requirements+=(requirements/tools.txt)
+    requirements+=(requirements/tools.txt requirements/test.txt)
     ;;
   *)
     echo "usage: tools/setup.sh build|test" >&2
