@@ -97,26 +97,57 @@ Products activate_pairs(const contract::Weights& weights, const contract::Activa
   return activated;
 }
 
-/// Adds one expert's products of one block of columns to the rows that use them. `products` [2 * pairs, 128] holds the
-/// requantised form of every pair, then the plain one.
-void combine(const std::vector<Pair>& pairs, const std::vector<double>& products,
-             const std::vector<std::uint8_t>& out_of_range, std::int64_t block, OracleResult& result) {
+/// One expert's products of one block of columns: both forms, `pitch` apart from pair to pair.
+struct ProductBlock {
+  const double* requantised;
+  const double* plain;
+  std::int64_t pitch;
+  const std::uint8_t* out_of_range;  // [pairs]
+};
+
+/// Adds them to the rows that use them.
+void combine(const std::vector<Pair>& pairs, ProductBlock products, std::int64_t block, OracleResult& result) {
   constexpr double kLargestTerm = kOverflow / contract::kMaxTopK;
-  const double* requantised = products.data();
-  const double* plain = requantised + std::ssize(pairs) * kBlock;
-  for (std::size_t p = 0; p < pairs.size(); ++p, requantised += kBlock, plain += kBlock) {
-    for (const Pair::Use& use : pairs[p].uses) {
+  for (const Pair& pair : pairs) {
+    for (const Pair::Use& use : pair.uses) {
       const std::int64_t begin = use.row * result.geometry.hidden + block * kBlock;
-      bool in_range = out_of_range[p] == 0;
+      bool in_range = *products.out_of_range == 0;
       for (std::int64_t i = 0; i < kBlock; ++i) {
-        const double term = use.weight * requantised[i];
+        const double term = use.weight * products.requantised[i];
         in_range = in_range && !(std::abs(term) >= kLargestTerm && std::isfinite(term));
         result.requantised[static_cast<std::size_t>(begin + i)] += term;
-        result.plain[static_cast<std::size_t>(begin + i)] += use.weight * plain[i];
+        result.plain[static_cast<std::size_t>(begin + i)] += use.weight * products.plain[i];
       }
       if (!in_range) flag(result.out_of_range[static_cast<std::size_t>(use.row)]);
     }
+    products.requantised += products.pitch;
+    products.plain += products.pitch;
+    ++products.out_of_range;
   }
+}
+
+/// The combine of products made elsewhere: a block of columns at a time, over all experts in ascending order.
+void combine_rows(const ExpertRowProducts& products, const Work& work, OracleResult& result, int threads) {
+  const std::int64_t hidden = result.geometry.hidden;
+  parallel_for(result.geometry.hidden_blocks(), threads, [&](std::int64_t block) {
+    for (std::size_t i = 0; i < work.experts.size(); ++i) {
+      const std::int64_t begin = work.first_pair[i] * hidden + block * kBlock;
+      combine(work.pairs[i],
+              {products.requantised.data() + begin, products.plain.data() + begin, hidden,
+               products.out_of_range.data() + work.first_pair[i]},
+              block, result);
+    }
+  });
+}
+
+std::vector<ExpertRow> rows_of(const Work& work, const OracleResult& result) {
+  std::vector<ExpertRow> rows;
+  for (std::size_t i = 0; i < work.experts.size(); ++i) {
+    for (const Pair& pair : work.pairs[i]) {
+      rows.push_back({work.experts[i], result.checked[static_cast<std::size_t>(pair.checked)]});
+    }
+  }
+  return rows;
 }
 
 /// gemm2 and the combine: a block of 128 output columns at a time, over all experts in ascending order.
@@ -136,7 +167,8 @@ void finish_rows(const contract::Weights& weights, const Products& activated, co
       for (std::size_t p = 0; p < work.pairs[i].size(); ++p) {
         out_of_range[p] |= activated.out_of_range[static_cast<std::size_t>(work.first_pair[i]) + p];
       }
-      combine(work.pairs[i], products, out_of_range, block, result);
+      const double* const first_plain = products.data() + std::ssize(work.pairs[i]) * kBlock;
+      combine(work.pairs[i], {products.data(), first_plain, kBlock, out_of_range.data()}, block, result);
     }
   });
 }
@@ -163,6 +195,10 @@ OracleResult run_oracle(const contract::Geometry& geometry, const contract::Weig
   result.requantised.assign(rows * static_cast<std::size_t>(geometry.hidden), 0.0);
   result.plain.assign(rows * static_cast<std::size_t>(geometry.hidden), 0.0);
   result.out_of_range.assign(rows, 0);
+  if (options.products) {
+    combine_rows(options.products(rows_of(work, result)), work, result, options.threads);
+    return result;
+  }
   const Products activated = activate_pairs(weights, activations, work, result, options.threads);
   finish_rows(weights, activated, work, result, options.threads);
   return result;

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <vector>
 
 #include "contract/call.h"
@@ -22,11 +24,27 @@ enum class OracleScope {
 /// choice within the error of fp32. A sampled run checks at most this many of them, the lowest tokens first.
 inline constexpr std::int64_t kMaxUnusualChecked = 64;
 
+/// A row of one local expert's products: a token that may have picked it.
+struct ExpertRow {
+  std::int32_t local_expert;
+  std::int64_t token;
+};
+
+struct ExpertRowProducts {
+  std::vector<double> requantised;         // [rows, H] with the intermediate rounded to e4m3
+  std::vector<double> plain;               // [rows, H] without
+  std::vector<std::uint8_t> out_of_range;  // [rows] as Products::out_of_range, over both stages
+};
+
+/// Both products of some rows, ascending by expert, computed elsewhere than here (expert_oracle_cuda.hpp).
+using ExpertRowsElsewhere = std::function<ExpertRowProducts(std::span<const ExpertRow>)>;
+
 struct OracleOptions {
   OracleScope scope = OracleScope::sample;
   std::int64_t sampled_tokens = 64;  // three in four of them with local picks, where there are as many
   std::uint64_t seed = 0;            // of the sampling
   int threads = 0;                   // 0 = all that the process may run on
+  ExpertRowsElsewhere products;      // empty: on this CPU
 };
 
 /// What routing did with the call, over all T tokens (not only the checked ones).
