@@ -13,8 +13,12 @@ namespace {
 
 #if defined(__x86_64__)
 
-constexpr bool all_of(std::uint32_t word, std::uint32_t bits) { return (word & bits) == bits; }
-constexpr std::uint32_t bit(int n) { return std::uint32_t{1} << n; }
+constexpr bool all_of(std::uint32_t word, std::uint32_t bits) {
+  return (word & bits) == bits;
+}
+constexpr std::uint32_t bit(int n) {
+  return std::uint32_t{1} << n;
+}
 
 struct Leaf {
   std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -45,6 +49,10 @@ bool has_avx2() {
          all_of(cpuid(7, 0).ebx, kAvx2);
 }
 
+bool has_plain() {
+  return has_avx2();
+}
+
 bool has_avx512_bf16() {
   constexpr std::uint32_t kF = bit(16), kDq = bit(17), kBw = bit(30), kVl = bit(31);
   constexpr std::uint32_t kVbmi = bit(1);
@@ -69,9 +77,18 @@ bool has_amx() {
 
 #else
 
-bool has_avx2() { return false; }
-bool has_avx512_bf16() { return false; }
-bool has_amx() { return false; }
+bool has_plain() {
+  return true;
+}
+bool has_avx2() {
+  return false;
+}
+bool has_avx512_bf16() {
+  return false;
+}
+bool has_amx() {
+  return false;
+}
 
 #endif
 
@@ -79,20 +96,28 @@ bool has_amx() { return false; }
 
 std::string_view name_of(InstructionSet set) {
   switch (set) {
-    case InstructionSet::plain: return "plain";
-    case InstructionSet::avx2: return "avx2";
-    case InstructionSet::avx512_bf16: return "avx512_bf16";
-    case InstructionSet::amx: return "amx";
+    case InstructionSet::plain:
+      return "plain";
+    case InstructionSet::avx2:
+      return "avx2";
+    case InstructionSet::avx512_bf16:
+      return "avx512_bf16";
+    case InstructionSet::amx:
+      return "amx";
   }
   return "";
 }
 
 bool is_available(InstructionSet set) {
   switch (set) {
-    case InstructionSet::plain: return true;
-    case InstructionSet::avx2: return has_avx2();
-    case InstructionSet::avx512_bf16: return has_avx512_bf16();
-    case InstructionSet::amx: return has_amx();
+    case InstructionSet::plain:
+      return has_plain();
+    case InstructionSet::avx2:
+      return has_avx2();
+    case InstructionSet::avx512_bf16:
+      return has_avx512_bf16();
+    case InstructionSet::amx:
+      return has_amx();
   }
   return false;
 }

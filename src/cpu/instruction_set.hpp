@@ -7,10 +7,10 @@ namespace blockmoe::cpu {
 
 /// In order of preference, the last is the fastest.
 enum class InstructionSet {
-  plain,         ///< any machine: C++ alone
-  avx2,          ///< AVX2, FMA and F16C
-  avx512_bf16,   ///< AVX-512 F, BW, DQ, VL, VBMI and BF16
-  amx,           ///< the same, and AMX tiles of bf16 that the kernel lets this process use
+  plain,        ///< C++ alone, for processors other than x86; on x86 it needs avx2, for which lanes.cpp is compiled
+  avx2,         ///< AVX2, FMA and F16C
+  avx512_bf16,  ///< AVX-512 F, BW, DQ, VL, VBMI and BF16
+  amx,          ///< the same, and AMX tiles of bf16 that the kernel lets this process use
 };
 
 /// "plain", "avx2", "avx512_bf16", "amx".
@@ -20,7 +20,7 @@ std::string_view name_of(InstructionSet set);
 /// tiles' state, once for the process, as Linux wants it.
 bool is_available(InstructionSet set);
 
-/// The fastest one that is available.
+/// The fastest one that is available; `plain` where none is.
 InstructionSet best_instruction_set();
 
 }  // namespace blockmoe::cpu
