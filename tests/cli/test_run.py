@@ -1,0 +1,99 @@
+"""`run`: workloads, drawn inputs, files of inputs, the output's file."""
+
+import struct
+import unittest
+
+from harness import GEOMETRY, CliTest, read_safetensors, row, write_safetensors
+
+SMALL = [f"--{key.replace('_', '-')}={value}" for key, value in GEOMETRY.items()]
+
+
+def bf16(content):
+    return [struct.unpack("<f", b"\0\0" + content[i:i + 2])[0] for i in range(0, len(content), 2)]
+
+
+class Run(CliTest):
+    def test_a_row_runs_and_its_output_can_be_read_back(self):
+        rows = self.write_rows(row("a", 6))
+        text = self.blockmoe("run", "--workloads", rows, "--uuid", "a", "--output", "out.safetensors").stdout
+        self.assertRegex(text, r"^6 tokens, [1-9]\d* rows, [1-9]\d* of 8 local experts active, on cpu/")
+        self.assertRegex(text, r"[\d.]+ us, the median of \d+ whole calls")
+        tensors = read_safetensors(self.folder / "out.safetensors")
+        self.assertEqual(list(tensors), ["output"])
+        dtype, shape, content = tensors["output"]
+        self.assertEqual((dtype, shape, len(content)), ("BF16", [6, 256], 6 * 256 * 2))
+        self.assertTrue(any(value != 0 for value in bf16(content)))
+
+    def test_saved_inputs_give_the_same_output(self):
+        self.blockmoe("run", "--tokens", "9", *SMALL, "--seed", "3", "--local-expert-offset", "4", "--routed-scaling-factor",
+                      "1.5", "--save-inputs", "in.safetensors", "--output", "first.safetensors")
+        groups = [option for option in SMALL if "top" in option or "group" in option]
+        self.blockmoe("run", "--inputs", "in.safetensors", *groups, "--output", "second.safetensors")
+        first, second = (self.folder / f"{name}.safetensors" for name in ("first", "second"))
+        self.assertEqual(read_safetensors(first), read_safetensors(second))
+        inputs = read_safetensors(self.folder / "in.safetensors")
+        self.assertEqual(inputs["routing_logits"][:2], ("F32", [9, 16]))
+        self.assertEqual(inputs["hidden_states"][:2], ("F8_E4M3", [9, 256]))
+        self.assertEqual(inputs["hidden_states_scale"][:2], ("F32", [2, 9]))
+        self.assertEqual(inputs["gemm1_weights"][:2], ("F8_E4M3", [8, 256, 256]))
+        self.assertEqual(inputs["gemm2_weights_scale"][:2], ("F32", [8, 2, 1]))
+
+    def test_inputs_of_another_writer_give_the_value_that_they_must(self):
+        # One expert, one token, H = I = 128, ones everywhere: gate = up = 128, silu(128) * 128 = 16384 a value, of which
+        # gemm2 sums 128 in one block of scale 1; the routing weight of the only pick is the scaling factor.
+        one = b"\x38"
+        write_safetensors(self.folder / "in.safetensors", {
+            "routing_logits": ("F32", [1, 1], struct.pack("<f", 0.5)),
+            "hidden_states": ("U8", [1, 128], one * 128),
+            "hidden_states_scale": ("F32", [1, 1], struct.pack("<f", 1)),
+            "gemm1_weights": ("F8_E4M3", [1, 256, 128], one * 256 * 128),
+            "gemm1_weights_scale": ("F32", [1, 2, 1], struct.pack("<2f", 1, 1)),
+            "gemm2_weights": ("F8_E4M3", [1, 128, 128], one * 128 * 128),
+            "gemm2_weights_scale": ("F32", [1, 1, 1], struct.pack("<f", 1)),
+            "routed_scaling_factor": ("F32", [1], struct.pack("<f", 2)),
+        })
+        self.blockmoe("run", "--inputs", "in.safetensors", "--top-k", "1", "--n-group", "1", "--topk-group", "1", "--output",
+                      "out.safetensors")
+        _, shape, content = read_safetensors(self.folder / "out.safetensors")["output"]
+        self.assertEqual(shape, [1, 128])
+        self.assertEqual(set(bf16(content)), {2.0 * 128 * 16384})
+
+    def test_quiet_prints_nothing(self):
+        done = self.blockmoe("run", "--tokens", "2", *SMALL, "--quiet")
+        self.assertEqual((done.stdout, done.stderr), ("", ""))
+
+    def test_profiles_and_routings_apply(self):
+        text = self.blockmoe("run", "--tokens", "5", *SMALL, "--profile", "model", "--routing", "none-local").stdout
+        self.assertRegex(text, "^5 tokens, 0 rows, 0 of 8")
+
+
+class Refusals(CliTest):
+    def test_exactly_one_source_is_asked_for(self):
+        self.assert_refused("run", says=["--uuid", "--tokens", "--inputs"])
+        self.assert_refused("run", "--uuid", "e05c6c03", "--tokens", "1", says="--tokens")
+        self.assert_refused("run", "--inputs", "x", "--tokens", "1", says="--tokens")
+        self.assert_refused("run", "--uuid", "e05c6c03", "--hidden", "256", says="--hidden")
+        self.assert_refused("run", "--inputs", "x", "--seed", "1", says="--seed")
+
+    def test_a_geometry_that_cannot_be_is_named(self):
+        self.assert_refused("run", "--tokens", "1", *SMALL[1:], "--hidden", "100", says=["hidden", "100", "128"])
+        self.assert_refused("run", "--tokens", "1", *SMALL, "--top-k", "40", says=["top_k", "40"])
+        self.assert_refused("run", "--tokens", "-1", *SMALL, says="-1")
+
+    def test_a_bad_file_of_inputs_names_file_and_tensor_and_leaves_the_output(self):
+        output = self.folder / "out.safetensors"
+        output.write_text("old")
+        self.assert_refused("run", "--inputs", "missing.safetensors", "--output", output, says="missing.safetensors")
+        (self.folder / "cut.safetensors").write_bytes(struct.pack("<Q", 1000) + b"{}")
+        self.assert_refused("run", "--inputs", "cut.safetensors", "--output", output, says="cut.safetensors")
+        write_safetensors(self.folder / "part.safetensors", {"routing_logits": ("F32", [1, 1], b"\0" * 4)})
+        self.assert_refused("run", "--inputs", "part.safetensors", "--output", output, says=["part.safetensors", "hidden_states"])
+        self.assertEqual(output.read_text(), "old")
+
+    def test_outputs_that_are_no_plain_files_are_refused(self):
+        self.assert_refused("run", "--tokens", "1", *SMALL, "--output", "/dev/null", says=["--output", "plain file"])
+        self.assert_refused("run", "--tokens", "1", *SMALL, "--output", "no/such/out.safetensors", says="no folder")
+
+
+if __name__ == "__main__":
+    unittest.main()
