@@ -1,0 +1,12 @@
+# cmake -DREADELF=... -DPROGRAM=... -P needed.cmake: the program asks for nothing but the C library.
+execute_process(COMMAND ${READELF} --dynamic ${PROGRAM} OUTPUT_VARIABLE dynamic COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX MATCHALL "Shared library: \\[[^]]+\\]" needed "${dynamic}")
+message(STATUS "needed: ${needed}")
+if(NOT needed MATCHES "libc\\.so\\.6")
+  message(FATAL_ERROR "no C library among what ${PROGRAM} needs: is it a program?")
+endif()
+foreach(entry IN LISTS needed)
+  if(NOT entry MATCHES "\\[(libc|libm|ld-linux-x86-64)\\.so\\.[0-9]+\\]")
+    message(SEND_ERROR "${PROGRAM}: ${entry}")
+  endif()
+endforeach()
