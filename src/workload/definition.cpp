@@ -29,7 +29,9 @@ constexpr std::array<Argument, 11> kArguments = {{
     {"gemm1_weights", {"num_local_experts", "gemm1_out_size", "hidden_size"}, {"float8_e4m3fn", "float8_e4m3"}},
     {"gemm1_weights_scale", {"num_local_experts", "num_gemm1_out_blocks", "num_hidden_blocks"}, {"float32", nullptr}},
     {"gemm2_weights", {"num_local_experts", "hidden_size", "intermediate_size"}, {"float8_e4m3fn", "float8_e4m3"}},
-    {"gemm2_weights_scale", {"num_local_experts", "num_hidden_blocks", "num_intermediate_blocks"}, {"float32", nullptr}},
+    {"gemm2_weights_scale",
+     {"num_local_experts", "num_hidden_blocks", "num_intermediate_blocks"},
+     {"float32", nullptr}},
     {"local_expert_offset", {}, {"int32", nullptr}},
     {"routed_scaling_factor", {}, {"float32", nullptr}},
     {"output", {"T", "hidden_size", nullptr}, {"bfloat16", nullptr}},
@@ -142,13 +144,11 @@ Status store(T& field, const Result<Found>& found) {
 
 Result<contract::Geometry> geometry_of(const Json& axes, const std::string& name) {
   contract::Geometry g;
-  const Status reads[] = {store(g.experts, axis(axes, "num_experts")),
-                          store(g.local_experts, axis(axes, "num_local_experts")),
-                          store(g.hidden, axis(axes, "hidden_size")),
-                          store(g.intermediate, axis(axes, "intermediate_size")),
-                          store(g.top_k, number_in_name(name, "topk")),
-                          store(g.n_group, number_in_name(name, "ng")),
-                          store(g.topk_group, number_in_name(name, "kg"))};
+  const Status reads[] = {
+      store(g.experts, axis(axes, "num_experts")),    store(g.local_experts, axis(axes, "num_local_experts")),
+      store(g.hidden, axis(axes, "hidden_size")),     store(g.intermediate, axis(axes, "intermediate_size")),
+      store(g.top_k, number_in_name(name, "topk")),   store(g.n_group, number_in_name(name, "ng")),
+      store(g.topk_group, number_in_name(name, "kg"))};
   for (const Status& status : reads) {
     if (!status.ok()) return status;
   }
@@ -171,7 +171,8 @@ Result<Definition> definition_of(const Json& root) {
   const auto axes = object_member(root, "axes");
   if (!axes.ok()) return axes.status();
   if (Status status = store(definition.tokens_axis, variable_axis(*axes.value())); !status.ok()) return status;
-  if (Status status = store(definition.geometry, geometry_of(*axes.value(), definition.name)); !status.ok()) return status;
+  if (Status status = store(definition.geometry, geometry_of(*axes.value(), definition.name)); !status.ok())
+    return status;
   if (Status status = check_arguments(root, definition.tokens_axis); !status.ok()) return status;
   return definition;
 }

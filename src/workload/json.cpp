@@ -58,19 +58,25 @@ Result<Json> parse_object(std::string_view text) {
 std::string describe(const Json& value) {
   constexpr std::size_t kLongest = 40;
   switch (value.type()) {
-    case Json::value_t::null: return "null";
-    case Json::value_t::object: return "an object";
-    case Json::value_t::array: return "an array";
+    case Json::value_t::null:
+      return "null";
+    case Json::value_t::object:
+      return "an object";
+    case Json::value_t::array:
+      return "an array";
     case Json::value_t::string: {
       const auto& text = value.get_ref<const std::string&>();
       return text.size() > kLongest ? "a string" : fmt::format("\"{}\"", text);
     }
-    default: return value.dump();
+    default:
+      return value.dump();
   }
 }
 
 Result<std::int64_t> integer_of(const Json& value, const std::string& place, std::int64_t least, std::int64_t most) {
-  const auto wrong = [&] { return invalid("{}: is {}, expected an integer of {}..{}", place, describe(value), least, most); };
+  const auto wrong = [&] {
+    return invalid("{}: is {}, expected an integer of {}..{}", place, describe(value), least, most);
+  };
   if (!value.is_number_integer()) return wrong();
   if (value.is_number_unsigned() && value.get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX)) return wrong();
   const auto number = value.get<std::int64_t>();
@@ -79,7 +85,8 @@ Result<std::int64_t> integer_of(const Json& value, const std::string& place, std
 }
 
 Result<std::uint64_t> unsigned_of(const Json& value, const std::string& place) {
-  if (!value.is_number_unsigned()) return invalid("{}: is {}, expected an integer of 0..2^64-1", place, describe(value));
+  if (!value.is_number_unsigned())
+    return invalid("{}: is {}, expected an integer of 0..2^64-1", place, describe(value));
   return value.get<std::uint64_t>();
 }
 

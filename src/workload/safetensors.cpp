@@ -29,9 +29,22 @@ struct TypeRow {
 };
 
 // In the order of ElementType.
-constexpr std::array<TypeRow, 16> kTypes = {{{"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1},
-                                             {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},     {"U32", 4},
-                                             {"F32", 4},  {"I64", 8}, {"U64", 8}, {"F64", 8}}};
+constexpr std::array<TypeRow, 16> kTypes = {{{"BOOL", 1},
+                                             {"U8", 1},
+                                             {"I8", 1},
+                                             {"F8_E5M2", 1},
+                                             {"F8_E4M3", 1},
+                                             {"F8_E8M0", 1},
+                                             {"I16", 2},
+                                             {"U16", 2},
+                                             {"F16", 2},
+                                             {"BF16", 2},
+                                             {"I32", 4},
+                                             {"U32", 4},
+                                             {"F32", 4},
+                                             {"I64", 8},
+                                             {"U64", 8},
+                                             {"F64", 8}}};
 
 std::optional<ElementType> type_of(std::string_view name) {
   for (std::size_t i = 0; i < kTypes.size(); ++i) {
@@ -62,7 +75,8 @@ class Header final : public nlohmann::json_sax<Json> {
 
   bool number_unsigned(number_unsigned_t value) override {
     if (state_ == State::shape) {
-      if (value > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) return refuse(std::to_string(value));
+      if (value > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
+        return refuse(std::to_string(value));
       entry_.view.shape.push_back(static_cast<std::int64_t>(value));
       return true;
     }
@@ -116,7 +130,8 @@ class Header final : public nlohmann::json_sax<Json> {
         field_ = name;
         state_ = State::metadata_value;
         return true;
-      default: return field(name);
+      default:
+        return field(name);
     }
   }
 
@@ -157,7 +172,18 @@ class Header final : public nlohmann::json_sax<Json> {
  private:
   // What comes next.
   enum class State {
-    start, top, done, entry_value, entry, dtype, shape_value, shape, offsets_value, offsets, metadata, metadata_value
+    start,
+    top,
+    done,
+    entry_value,
+    entry,
+    dtype,
+    shape_value,
+    shape,
+    offsets_value,
+    offsets,
+    metadata,
+    metadata_value
   };
 
   static std::string type_names() {
@@ -187,15 +213,33 @@ class Header final : public nlohmann::json_sax<Json> {
   bool refuse(const std::string& what) {
     const char* expected = "";
     switch (state_) {
-      case State::start: expected = "an object"; break;
-      case State::entry_value: expected = "an object"; break;
-      case State::dtype: expected = "a string as dtype"; break;
-      case State::shape_value: expected = "an array as shape"; break;
-      case State::shape: expected = "sizes of 0..2^63-1 in shape"; break;
-      case State::offsets_value: expected = "an array as data_offsets"; break;
-      case State::offsets: expected = "two offsets of 0..2^64-1 in data_offsets"; break;
-      case State::metadata_value: expected = "a string as metadata"; break;
-      default: expected = "a key"; break;  // not reached: after '{' the parser itself insists on a key
+      case State::start:
+        expected = "an object";
+        break;
+      case State::entry_value:
+        expected = "an object";
+        break;
+      case State::dtype:
+        expected = "a string as dtype";
+        break;
+      case State::shape_value:
+        expected = "an array as shape";
+        break;
+      case State::shape:
+        expected = "sizes of 0..2^63-1 in shape";
+        break;
+      case State::offsets_value:
+        expected = "an array as data_offsets";
+        break;
+      case State::offsets:
+        expected = "two offsets of 0..2^64-1 in data_offsets";
+        break;
+      case State::metadata_value:
+        expected = "a string as metadata";
+        break;
+      default:
+        expected = "a key";
+        break;  // not reached: after '{' the parser itself insists on a key
     }
     return fail(fmt::format("{}, expected {}", what, expected));
   }
@@ -230,14 +274,14 @@ Status check_layout(const std::map<std::string, Entry>& entries, std::uint64_t d
   std::vector<std::pair<const std::string*, const Entry*>> ordered;
   for (const auto& [name, entry] : entries) {
     if (entry.begin > entry.end || entry.end > data_bytes) {
-      return invalid("tensor \"{}\": data_offsets [{}, {}], expected within the file's {} bytes of data", name, entry.begin,
-                     entry.end, data_bytes);
+      return invalid("tensor \"{}\": data_offsets [{}, {}], expected within the file's {} bytes of data", name,
+                     entry.begin, entry.end, data_bytes);
     }
     const auto bytes = bytes_of(entry.view);
     if (!bytes) return invalid("tensor \"{}\": the product of its shape is beyond 64 bits", name);
     if (*bytes != entry.end - entry.begin) {
-      return invalid("tensor \"{}\": data_offsets hold {} bytes, expected {} (shape times {})", name, entry.end - entry.begin,
-                     *bytes, type_name(entry.view.type));
+      return invalid("tensor \"{}\": data_offsets hold {} bytes, expected {} (shape times {})", name,
+                     entry.end - entry.begin, *bytes, type_name(entry.view.type));
     }
     ordered.emplace_back(&name, &entry);
   }
@@ -246,8 +290,10 @@ Status check_layout(const std::map<std::string, Entry>& entries, std::uint64_t d
   });
   std::uint64_t expected = 0;
   for (const auto& [name, entry] : ordered) {
-    if (entry->begin < expected) return invalid("tensor \"{}\": begins at {}, inside the tensor before it (to {})", *name, entry->begin, expected);
-    if (entry->begin > expected) return invalid("tensor \"{}\": begins at {}, after a hole from {}", *name, entry->begin, expected);
+    if (entry->begin < expected)
+      return invalid("tensor \"{}\": begins at {}, inside the tensor before it (to {})", *name, entry->begin, expected);
+    if (entry->begin > expected)
+      return invalid("tensor \"{}\": begins at {}, after a hole from {}", *name, entry->begin, expected);
     expected = entry->end;
   }
   if (expected != data_bytes) {
@@ -319,9 +365,8 @@ Result<std::string> header_text(const std::vector<Order>& order, const std::map<
     if (bytes_of(*view) != view->bytes) {
       return invalid("tensor \"{}\": {} bytes, expected shape times {}", *name, view->bytes, type_name(view->type));
     }
-    header[*name] = {{"dtype", type_name(view->type)},
-                     {"shape", view->shape},
-                     {"data_offsets", {at_byte, at_byte + view->bytes}}};
+    header[*name] = {
+        {"dtype", type_name(view->type)}, {"shape", view->shape}, {"data_offsets", {at_byte, at_byte + view->bytes}}};
     at_byte += view->bytes;
   }
   try {
@@ -336,8 +381,12 @@ Result<std::string> header_text(const std::vector<Order>& order, const std::map<
 
 }  // namespace
 
-std::string_view type_name(ElementType type) { return kTypes[static_cast<std::size_t>(type)].name; }
-std::size_t type_bytes(ElementType type) { return kTypes[static_cast<std::size_t>(type)].bytes; }
+std::string_view type_name(ElementType type) {
+  return kTypes[static_cast<std::size_t>(type)].name;
+}
+std::size_t type_bytes(ElementType type) {
+  return kTypes[static_cast<std::size_t>(type)].bytes;
+}
 
 Result<SafetensorsFile> SafetensorsFile::parse(const std::byte* bytes, std::size_t size, const std::string& name) {
   auto header = read_header(bytes, size);
@@ -381,7 +430,8 @@ Status write_safetensors(const std::string& path, const std::map<std::string, Te
   if (!file) return invalid("{}: can't be written ({})", unfinished, std::strerror(errno));
 
   std::array<unsigned char, kLengthBytes> length{};
-  for (std::size_t i = 0; i < kLengthBytes; ++i) length[i] = static_cast<unsigned char>(header.value().size() >> (8 * i));
+  for (std::size_t i = 0; i < kLengthBytes; ++i)
+    length[i] = static_cast<unsigned char>(header.value().size() >> (8 * i));
   bool good = write_all(file.get(), length.data(), length.size()) &&
               write_all(file.get(), header.value().data(), header.value().size());
   for (const auto& [name, view] : order) good = good && write_all(file.get(), view->data, view->bytes);

@@ -50,8 +50,8 @@ class Definitions {
       if (definition.ok()) known_.emplace(name, definition.value());
       return definition;
     }
-    return invalid("definition: \"{}\" is not built in, and {}.json is neither in the data set nor beside this file", name,
-                   name);
+    return invalid("definition: \"{}\" is not built in, and {}.json is neither in the data set nor beside this file",
+                   name, name);
   }
 
  private:
@@ -138,10 +138,10 @@ Status read_uuid(const Json& holder, std::string& uuid) {
   auto text = string_of(*found, "uuid");
   if (!text.ok()) return text.status();
   uuid = std::move(text).value();
-  const bool printable =
-      std::all_of(uuid.begin(), uuid.end(), [](unsigned char c) { return c > 0x20 && c < 0x7f; });
+  const bool printable = std::all_of(uuid.begin(), uuid.end(), [](unsigned char c) { return c > 0x20 && c < 0x7f; });
   if (uuid.empty() || uuid.size() > kMaxUuid || !printable) {
-    return invalid("uuid: is {}, expected 1 to {} printable ASCII characters without spaces", describe(*found), kMaxUuid);
+    return invalid("uuid: is {}, expected 1 to {} printable ASCII characters without spaces", describe(*found),
+                   kMaxUuid);
   }
   return {};
 }
@@ -215,7 +215,8 @@ Status read_geometry(const Json& object, contract::Geometry& g) {
   const auto read_all = [&](const auto& fields) {
     for (const auto& [key, field] : fields) {
       known += object.count(key);
-      if (Status status = optional(object, key, std::string("geometry.") + key, *field, read); !status.ok()) return status;
+      if (Status status = optional(object, key, std::string("geometry.") + key, *field, read); !status.ok())
+        return status;
     }
     return Status();
   };
@@ -294,8 +295,8 @@ Result<Workload> parse_row(std::string_view text, Definitions& definitions) {
   if (!row.ok()) return row.status();
   Workload workload;
   const bool nested = row.value().contains("workload");
-  if (Status status = nested ? read_nested(row.value(), definitions, workload)
-                             : read_flat(row.value(), definitions, workload);
+  if (Status status =
+          nested ? read_nested(row.value(), definitions, workload) : read_flat(row.value(), definitions, workload);
       !status.ok()) {
     return status;
   }
@@ -364,7 +365,8 @@ Result<std::vector<Workload>> parse_workloads(std::string_view text, const std::
     ++number;
     if (line.empty()) continue;
     const std::string place = fmt::format("{}:{}", name, number);
-    if (line.size() > kMaxLineBytes) return at(place, invalid("{} bytes, expected at most {}", line.size(), kMaxLineBytes));
+    if (line.size() > kMaxLineBytes)
+      return at(place, invalid("{} bytes, expected at most {}", line.size(), kMaxLineBytes));
     auto row = parse_row(line, definitions);
     if (!row.ok()) return at(place, row.status());
     const auto [first, is_new] = line_of.emplace(row.value().uuid, number);
