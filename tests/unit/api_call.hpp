@@ -16,8 +16,12 @@ inline constexpr std::int64_t kHidden = 7168;
 inline constexpr std::uint16_t kUntouched = 0xabcd;
 
 /// Far apart, so that nothing overlaps: 0x100000000000, 0x200000000000, ...
-inline void* address(int slot) { return reinterpret_cast<void*>(static_cast<std::uintptr_t>(slot) << 44); }
-inline void* moved(void* from, std::intptr_t bytes) { return static_cast<char*>(from) + bytes; }
+inline void* address(int slot) {
+  return reinterpret_cast<void*>(static_cast<std::uintptr_t>(slot) << 44);
+}
+inline void* moved(void* from, std::intptr_t bytes) {
+  return static_cast<char*>(from) + bytes;
+}
 
 struct Call {
   Geometry geometry;
@@ -77,7 +81,8 @@ struct Call {
   }
 
   // Room for twice the rows' width, since some tests spread the rows out.
-  std::vector<std::uint16_t> output_memory_ = std::vector<std::uint16_t>(2 * kTokens * kHidden + kAlignment, kUntouched);
+  std::vector<std::uint16_t> output_memory_ =
+      std::vector<std::uint16_t>(2 * kTokens * kHidden + kAlignment, kUntouched);
   std::vector<unsigned char> workspace_memory_ = std::vector<unsigned char>(kWorkspaceBytes + kAlignment);
 };
 

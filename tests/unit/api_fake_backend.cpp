@@ -48,31 +48,45 @@ Status run(const api::PlanRequest& request, const api::BackendPlan&, const api::
   return {};
 }
 
-constexpr api::BackendEntry kHopper = {
-    Backend::hopper, "hopper", DeviceType::cuda,
-    [](const api::PlanRequest& request, std::string* why_not) {
-      *why_not = "it needs sm_90";
-      return request.device.compute_capability == 90;
-    },
-    [](const api::PlanRequest& request) { return plan(request, "hopper/fake"); }, bind, run};
+constexpr api::BackendEntry kHopper = {Backend::hopper,
+                                       "hopper",
+                                       DeviceType::cuda,
+                                       [](const api::PlanRequest& request, std::string* why_not) {
+                                         *why_not = "it needs sm_90";
+                                         return request.device.compute_capability == 90;
+                                       },
+                                       [](const api::PlanRequest& request) { return plan(request, "hopper/fake"); },
+                                       bind,
+                                       run};
 
-constexpr api::BackendEntry kPortable = {
-    Backend::portable, "portable", DeviceType::cuda,
-    [](const api::PlanRequest& request, std::string* why_not) {
-      *why_not = "it needs sm_80 or later";
-      return request.device.compute_capability >= 80;
-    },
-    [](const api::PlanRequest& request) { return plan(request, "portable/fake"); }, bind, run};
+constexpr api::BackendEntry kPortable = {Backend::portable,
+                                         "portable",
+                                         DeviceType::cuda,
+                                         [](const api::PlanRequest& request, std::string* why_not) {
+                                           *why_not = "it needs sm_80 or later";
+                                           return request.device.compute_capability >= 80;
+                                         },
+                                         [](const api::PlanRequest& request) { return plan(request, "portable/fake"); },
+                                         bind,
+                                         run};
 
-constexpr api::BackendEntry kCpu = {
-    Backend::cpu, "cpu", DeviceType::cpu, [](const api::PlanRequest&, std::string*) { return true; },
-    [](const api::PlanRequest& request) { return plan(request, "cpu/fake"); }, bind, run};
+constexpr api::BackendEntry kCpu = {Backend::cpu,
+                                    "cpu",
+                                    DeviceType::cpu,
+                                    [](const api::PlanRequest&, std::string*) { return true; },
+                                    [](const api::PlanRequest& request) { return plan(request, "cpu/fake"); },
+                                    bind,
+                                    run};
 
 }  // namespace
 
-FakeBackends& fakes() { return *instance(); }
+FakeBackends& fakes() {
+  return *instance();
+}
 
-void reset_fakes() { instance() = std::make_unique<FakeBackends>(); }
+void reset_fakes() {
+  instance() = std::make_unique<FakeBackends>();
+}
 
 }  // namespace blockmoe::test
 

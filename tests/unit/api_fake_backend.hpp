@@ -21,14 +21,14 @@ struct FakeBackends {
   std::atomic<int> binds = 0;
   std::atomic<int> runs = 0;
   std::size_t workspace_bytes = kWorkspaceBytes;
-  Status run_status;                 // what run() returns; it writes the output only when ok
-  std::string thrown;                // not empty: run() throws std::runtime_error; "bad_alloc": std::bad_alloc
-  api::PlanRequest request;          // of the last plan()
-  contract::Weights weights;         // of the last run()
+  Status run_status;          // what run() returns; it writes the output only when ok
+  std::string thrown;         // not empty: run() throws std::runtime_error; "bad_alloc": std::bad_alloc
+  api::PlanRequest request;   // of the last plan()
+  contract::Weights weights;  // of the last run()
   contract::Activations activations;
   void* workspace = nullptr;
   Stream stream = nullptr;
-  std::mutex last;                   // guards the record of the last call
+  std::mutex last;  // guards the record of the last call
 };
 
 /// Fresh for each test that calls reset_fakes().
