@@ -46,14 +46,14 @@ class BlockProduct {
       : rows_(rows),
         sum_(Matrix::Zero(std::ssize(rows), kBlock)),
         bound_(rows.size(), 0.0),
-        tile_(index(kBlock * kTilePitch)),
+        tile_(scratch_tile()),
         gathered_(std::ssize(rows), kBlock),
         partial_(std::ssize(rows), kBlock) {
     for (std::int64_t k = 0; k < weights.width; k += kTileWidth) {
       const std::int64_t width = std::min(kTileWidth, weights.width - k);
       decode(weights, k, width);
       for (std::int64_t offset = 0; offset < width; offset += kBlock) {
-        multiply(Tile(tile_.data() + offset, kBlock, kBlock, Eigen::OuterStride<>(kTilePitch)), k + offset);
+        multiply(Tile(tile_ + offset, kBlock, kBlock, Eigen::OuterStride<>(kTilePitch)), k + offset);
         promote(weights.scales[(k + offset) / kBlock], (k + offset) / kBlock);
       }
     }
@@ -70,9 +70,15 @@ class BlockProduct {
   static constexpr std::int64_t kTileWidth = 8 * kBlock;
   static constexpr std::int64_t kTilePitch = kTileWidth + 8;
 
+  /// The thread's own tile: a megabyte that would cost page faults if each block of columns allocated it.
+  static double* scratch_tile() {
+    thread_local std::vector<double> tile(index(kBlock * kTilePitch));
+    return tile.data();
+  }
+
   void decode(const WeightRows& weights, std::int64_t k, std::int64_t width) {
     for (std::int64_t n = 0; n < kBlock; ++n) {
-      decode_codes(weights.codes + n * weights.width + k, width, tile_.data() + n * kTilePitch);
+      decode_codes(weights.codes + n * weights.width + k, width, tile_ + n * kTilePitch);
     }
   }
 
@@ -105,7 +111,7 @@ class BlockProduct {
   std::span<const RowView> rows_;
   Matrix sum_;                 // [rows, 128]
   std::vector<double> bound_;  // [rows] no element's terms add up to more in magnitude
-  std::vector<double> tile_;   // [128, kTilePitch] decoded weights
+  double* tile_;               // [128, kTilePitch] decoded weights
   Matrix gathered_;            // [rows, 128]
   Matrix partial_;             // [rows, 128]
 };
