@@ -85,7 +85,7 @@ Status expect_axis(const Json& axes, const std::string& name, std::int64_t expec
 
 // The number after `tag` in a part of the name between underscores: "topk8" has 8 after "topk".
 Result<std::int32_t> number_in_name(const std::string& name, std::string_view tag) {
-  const std::string part_begin = "_" + std::string(tag);
+  const std::string part_begin = fmt::format("_{}", tag);
   for (std::size_t at = name.find(part_begin); at != std::string::npos; at = name.find(part_begin, at + 1)) {
     std::int32_t number = 0;
     std::size_t digit = at + part_begin.size();
