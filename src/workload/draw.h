@@ -15,7 +15,7 @@
 namespace blockmoe::workload {
 
 /// The counter's third word. Numbers are part of the bytes: never renumber.
-enum class Stream : std::uint32_t {
+enum class DrawStream : std::uint32_t {
   routing_logits = 1,
   routing_bias = 2,
   hidden_states = 3,
@@ -54,13 +54,13 @@ BLOCKMOE_HD PhiloxBlock philox(PhiloxBlock counter, std::uint32_t key0, std::uin
 }
 
 // `fine` blocks hold the further bits of draws whose first 16 fell into a tail.
-BLOCKMOE_HD PhiloxBlock draw_block(std::uint64_t seed, Stream stream, std::uint64_t block, bool fine = false) {
+BLOCKMOE_HD PhiloxBlock draw_block(std::uint64_t seed, DrawStream stream, std::uint64_t block, bool fine = false) {
   const PhiloxBlock counter = {{static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32),
                                 static_cast<std::uint32_t>(stream), fine ? 1u : 0u}};
   return philox(counter, static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
 }
 
-BLOCKMOE_HD std::uint32_t draw32(std::uint64_t seed, Stream stream, std::uint64_t element) {
+BLOCKMOE_HD std::uint32_t draw32(std::uint64_t seed, DrawStream stream, std::uint64_t element) {
   return draw_block(seed, stream, element / 4).word[element % 4];
 }
 
@@ -68,7 +68,7 @@ BLOCKMOE_HD std::uint32_t half_of(const PhiloxBlock& block, std::uint64_t elemen
   return (block.word[element % 8 / 2] >> (16 * (element % 2))) & 0xffffu;
 }
 
-BLOCKMOE_HD std::uint32_t draw16(std::uint64_t seed, Stream stream, std::uint64_t element, bool fine = false) {
+BLOCKMOE_HD std::uint32_t draw16(std::uint64_t seed, DrawStream stream, std::uint64_t element, bool fine = false) {
   return half_of(draw_block(seed, stream, element / 8, fine), element);
 }
 
@@ -103,7 +103,7 @@ BLOCKMOE_HD float normal(const NormalTable& table, std::uint32_t draw) {
   return contract::float_of(contract::bits_of(magnitude) | (draw & 0x80000000u));
 }
 
-BLOCKMOE_HD float normal_at(const NormalTable& table, std::uint64_t seed, Stream stream, std::uint64_t element) {
+BLOCKMOE_HD float normal_at(const NormalTable& table, std::uint64_t seed, DrawStream stream, std::uint64_t element) {
   return normal(table, draw32(seed, stream, element));
 }
 
@@ -126,7 +126,7 @@ BLOCKMOE_HD float weight_of(const NormalTable& table, std::uint32_t draw32) {
   return contract::rn::mul(kWeightDeviation, normal(table, draw32));
 }
 
-BLOCKMOE_HD float weight_at(const NormalTable& table, std::uint64_t seed, Stream stream, std::uint64_t element) {
+BLOCKMOE_HD float weight_at(const NormalTable& table, std::uint64_t seed, DrawStream stream, std::uint64_t element) {
   const std::uint32_t draw = draw16(seed, stream, element);
   if (!in_fine_tail(draw)) return weight_of(table, widened(draw));
   return weight_of(table, (draw << 16) | draw16(seed, stream, element, true));
@@ -139,12 +139,12 @@ BLOCKMOE_HD float uniform(std::uint32_t draw) {  // [0, 1), multiples of 2^-24
 }
 
 BLOCKMOE_HD float token_gain_at(std::uint64_t seed, std::uint64_t token) {
-  return contract::rn::add(0.5f, contract::rn::mul(1.5f, uniform(draw32(seed, Stream::token_gain, token))));
+  return contract::rn::add(0.5f, contract::rn::mul(1.5f, uniform(draw32(seed, DrawStream::token_gain, token))));
 }
 
 BLOCKMOE_HD float channel_gain_at(std::uint64_t seed, std::uint64_t channel) {
   constexpr std::uint32_t kOutliers = 1u << 24;  // draws of 2^32 that make an outlier
-  const std::uint32_t draw = draw32(seed, Stream::channel_gain, channel);
+  const std::uint32_t draw = draw32(seed, DrawStream::channel_gain, channel);
   if (draw >= kOutliers) return 1.0f;
   return contract::rn::add(16.0f, contract::rn::mul(48.0f, uniform(draw << 8)));
 }
@@ -162,7 +162,7 @@ BLOCKMOE_HD std::uint8_t clamped_code(const ClampedCodes& codes, std::uint32_t d
   return static_cast<std::uint8_t>(codes.code[draw & 0x7fffu] | ((draw >> 8) & 0x80u));
 }
 
-BLOCKMOE_HD std::uint8_t clamped_code_at(const ClampedCodes& codes, std::uint64_t seed, Stream stream,
+BLOCKMOE_HD std::uint8_t clamped_code_at(const ClampedCodes& codes, std::uint64_t seed, DrawStream stream,
                                          std::uint64_t element) {
   return clamped_code(codes, draw16(seed, stream, element));
 }

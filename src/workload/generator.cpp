@@ -119,7 +119,7 @@ void round_of(Lanes& c, std::uint32_t key0, std::uint32_t key1) {
 }
 
 // draw_block() of kBatch blocks that follow each other.
-void draw_batch(Words& out, std::uint64_t seed, Stream stream, std::uint64_t first_block) {
+void draw_batch(Words& out, std::uint64_t seed, DrawStream stream, std::uint64_t first_block) {
   Lanes c;
   for (std::size_t i = 0; i < kBatch; ++i) {
     c.word[0][i] = static_cast<std::uint32_t>(first_block + i);
@@ -144,7 +144,7 @@ std::uint32_t half_of(const Words& words, std::size_t element) {
 }
 
 // Elements [begin, end) of a tensor; `begin` is the first element of a batch.
-void normals_piece(float* out, std::size_t begin, std::size_t end, std::uint64_t seed, Stream stream,
+void normals_piece(float* out, std::size_t begin, std::size_t end, std::uint64_t seed, DrawStream stream,
                    const NormalTable& table) {
   Words words;
   for (std::size_t batch = begin; batch < end; batch += kWords) {
@@ -154,7 +154,7 @@ void normals_piece(float* out, std::size_t begin, std::size_t end, std::uint64_t
   }
 }
 
-void clamped_codes_piece(std::uint8_t* out, std::size_t begin, std::size_t end, std::uint64_t seed, Stream stream,
+void clamped_codes_piece(std::uint8_t* out, std::size_t begin, std::size_t end, std::uint64_t seed, DrawStream stream,
                          const ClampedCodes& codes) {
   Words words;
   for (std::size_t batch = begin; batch < end; batch += kHalves) {
@@ -174,7 +174,7 @@ void quantise_row(const Row& values, float inverse, std::uint8_t* codes) {
 }
 
 // weight_at() of 128 elements in a row; returns their amax.
-float draw_weights(Row& values, std::uint64_t seed, Stream stream, std::size_t first_element,
+float draw_weights(Row& values, std::uint64_t seed, DrawStream stream, std::size_t first_element,
                    const WeightTable& table) {
   Words words;
   draw_batch(words, seed, stream, first_element / 8);
@@ -189,7 +189,7 @@ float draw_weights(Row& values, std::uint64_t seed, Stream stream, std::size_t f
 }
 
 // One 128x128 block: rows `pitch` elements apart, from element `first`. Returns its scale.
-float weights_block(std::uint8_t* codes, std::size_t first, std::size_t pitch, std::uint64_t seed, Stream stream,
+float weights_block(std::uint8_t* codes, std::size_t first, std::size_t pitch, std::uint64_t seed, DrawStream stream,
                     const WeightTable& table, Tile& values) {
   float amax = 0;
   for (std::size_t r = 0; r < kSide; ++r) {
@@ -207,7 +207,7 @@ float activations_block(std::uint8_t* codes, std::size_t first, std::uint64_t se
   Words words;
   float amax = 0;
   for (std::size_t i = 0; i < kSide; ++i) {
-    if (i % kWords == 0) draw_batch(words, seed, Stream::hidden_states, (first + i) / 4);
+    if (i % kWords == 0) draw_batch(words, seed, DrawStream::hidden_states, (first + i) / 4);
     values[i] = activation_of(normal(table, words[i % kWords]), token_gain, channel_gains[i]);
     amax = contract::amax_step(amax, values[i]);
   }
@@ -241,14 +241,14 @@ double log_of(double x) {
   return 2 * t * sum + kLn2 * halvings;
 }
 
-void draw_normals(float* out, std::int64_t count, std::uint64_t seed, Stream stream, int threads) {
+void draw_normals(float* out, std::int64_t count, std::uint64_t seed, DrawStream stream, int threads) {
   const NormalTable& table = normal_table();
   parallel_for(count, kGrain, threads, [&](std::int64_t begin, std::int64_t end) {
     normals_piece(out, static_cast<std::size_t>(begin), static_cast<std::size_t>(end), seed, stream, table);
   });
 }
 
-void draw_clamped_codes(std::uint8_t* out, std::int64_t count, std::uint64_t seed, Stream stream, int threads) {
+void draw_clamped_codes(std::uint8_t* out, std::int64_t count, std::uint64_t seed, DrawStream stream, int threads) {
   const ClampedCodes& codes = clamped_codes();
   parallel_for(count, kGrain, threads, [&](std::int64_t begin, std::int64_t end) {
     clamped_codes_piece(out, static_cast<std::size_t>(begin), static_cast<std::size_t>(end), seed, stream, codes);
@@ -256,7 +256,7 @@ void draw_clamped_codes(std::uint8_t* out, std::int64_t count, std::uint64_t see
 }
 
 void draw_quantised_weights(std::uint8_t* codes, float* scales, std::int64_t matrices, std::int64_t rows,
-                            std::int64_t columns, std::uint64_t seed, Stream stream, int threads) {
+                            std::int64_t columns, std::uint64_t seed, DrawStream stream, int threads) {
   constexpr std::int64_t kBlocksAPiece = 16;
   const WeightTable& table = weight_table();
   const std::int64_t column_blocks = columns / kScaleBlock;
@@ -295,7 +295,7 @@ std::vector<std::int32_t> expert_order(std::int32_t experts, std::uint64_t seed)
   std::vector<std::int32_t> order(static_cast<std::size_t>(experts));
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int32_t>(i);
   for (std::size_t i = order.size(); i > 1; --i) {
-    const std::uint64_t draw = draw32(seed, Stream::expert_order, i);
+    const std::uint64_t draw = draw32(seed, DrawStream::expert_order, i);
     std::swap(order[i - 1], order[(draw * i) >> 32]);
   }
   return order;

@@ -20,15 +20,15 @@ const ClampedCodes& clamped_codes();
 double log_of(double x);
 
 /// out[i] = normal_at(i), i in [0, count).
-void draw_normals(float* out, std::int64_t count, std::uint64_t seed, Stream stream, int threads);
+void draw_normals(float* out, std::int64_t count, std::uint64_t seed, DrawStream stream, int threads);
 
 /// out[i] = clamped_code_at(i): the official profile's e4m3 tensors.
-void draw_clamped_codes(std::uint8_t* out, std::int64_t count, std::uint64_t seed, Stream stream, int threads);
+void draw_clamped_codes(std::uint8_t* out, std::int64_t count, std::uint64_t seed, DrawStream stream, int threads);
 
 /// `matrices` of [rows, columns] (multiples of 128): weight_at() of each element, quantised per 128x128 block with
 /// scale = amax/448 (contract/requantise.h). codes [matrices, rows, columns], scales [matrices, rows/128, columns/128].
 void draw_quantised_weights(std::uint8_t* codes, float* scales, std::int64_t matrices, std::int64_t rows,
-                            std::int64_t columns, std::uint64_t seed, Stream stream, int threads);
+                            std::int64_t columns, std::uint64_t seed, DrawStream stream, int threads);
 
 /// activation_of() each (token, channel), quantised per token and 128 channels with scale = amax/448.
 /// codes [T, H], scales [H/128, T].

@@ -120,12 +120,12 @@ Status InputMaker::State::draw_weights(const Workload& row) {
   struct Pair {
     Slot codes_slot, scales_slot;
     const Shape &codes, &scales;
-    Stream codes_stream, scales_stream;
+    DrawStream codes_stream, scales_stream;
   };
-  const Pair pairs[] = {{w13, w13_scale, shapes.gemm1_weights, shapes.gemm1_weights_scale, Stream::gemm1_weights,
-                         Stream::gemm1_weights_scale},
-                        {w2, w2_scale, shapes.gemm2_weights, shapes.gemm2_weights_scale, Stream::gemm2_weights,
-                         Stream::gemm2_weights_scale}};
+  const Pair pairs[] = {{w13, w13_scale, shapes.gemm1_weights, shapes.gemm1_weights_scale, DrawStream::gemm1_weights,
+                         DrawStream::gemm1_weights_scale},
+                        {w2, w2_scale, shapes.gemm2_weights, shapes.gemm2_weights_scale, DrawStream::gemm2_weights,
+                         DrawStream::gemm2_weights_scale}};
   for (const Pair& pair : pairs) {
     const std::int64_t codes_count = elements_of(pair.codes);
     const std::int64_t scales_count = elements_of(pair.scales);
@@ -191,7 +191,7 @@ Status InputMaker::State::place_routing(const Workload& row, RowFiles& files, In
     const auto buffer = acquire(logits, static_cast<std::size_t>(count) * sizeof(float));
     if (!buffer.ok()) return buffer.status();
     auto* values = buffer.value()->as<float>();
-    draw_normals(values, count, row.seed, Stream::routing_logits, options.threads);
+    draw_normals(values, count, row.seed, DrawStream::routing_logits, options.threads);
     skew_logits(values, row.tokens, row.geometry, row.local_expert_offset, options.skew, row.seed);
     placed = Placed{values, ElementType::f32, buffer.value()};
   }
@@ -207,7 +207,7 @@ Status InputMaker::State::place_routing(const Workload& row, RowFiles& files, In
     if (!buffer.ok()) return buffer.status();
     auto* values = buffer.value()->as<std::uint16_t>();
     for (std::int32_t e = 0; e < row.geometry.experts; ++e) {
-      const float number = normal_at(normal_table(), row.seed, Stream::routing_bias, static_cast<std::uint64_t>(e));
+      const float number = normal_at(normal_table(), row.seed, DrawStream::routing_bias, static_cast<std::uint64_t>(e));
       values[e] = contract::bf16_encode(contract::rn::mul(kBiasDeviation, number));
     }
     placed = Placed{values, ElementType::bf16, buffer.value()};
@@ -245,8 +245,8 @@ Status InputMaker::State::place_hidden(const Workload& row, RowFiles& files, Inp
     if (options.profile == Profile::model) {
       draw_quantised_activations(code, scale, row.tokens, row.geometry.hidden, row.seed, options.threads);
     } else {
-      draw_clamped_codes(code, codes_count, row.seed, Stream::hidden_states, options.threads);
-      draw_normals(scale, scales_count, row.seed, Stream::hidden_states_scale, options.threads);
+      draw_clamped_codes(code, codes_count, row.seed, DrawStream::hidden_states, options.threads);
+      draw_normals(scale, scales_count, row.seed, DrawStream::hidden_states_scale, options.threads);
     }
     if (!codes.value()) placed_codes = {code, ElementType::f8_e4m3, codes_buffer.value()};
     if (!scales.value()) placed_scales = {scale, ElementType::f32, scales_buffer.value()};
