@@ -1,0 +1,69 @@
+// columns.cuh: each expert's rows as column tiles of the swapped products.
+//
+// An expert with r rows gets ceil(r / limit) column tiles of equal width, rounded up to 8: none is computed for rows that
+// are not there, and each reads the expert's weights once.
+#pragma once
+
+#include <cstdint>
+
+namespace blockmoe::kernels::hopper {
+
+// Rows [row, row + rows) of the chunk, all of local expert `expert`.
+struct ColumnTile {
+  std::int32_t expert = 0;
+  std::int32_t row = 0;
+  std::int32_t rows = 0;
+};
+
+// In shared memory, made by a CTA at its start from the chunk's expert_begin.
+struct ColumnTable {
+  std::int32_t experts;
+  std::int32_t limit;
+  std::int32_t* row_begin;    // [experts + 1]
+  std::int32_t* tile_begin;   // [experts + 1] column tiles of the experts before
+
+  __device__ std::int32_t tiles() const { return tile_begin[experts]; }
+
+  __device__ ColumnTile find(std::int32_t tile) const {
+    std::int32_t low = 0;   // the last expert whose tile_begin is not beyond `tile`
+    std::int32_t high = experts;
+    while (high - low > 1) {
+      const std::int32_t middle = (low + high) / 2;
+      if (tile_begin[middle] <= tile) {
+        low = middle;
+      } else {
+        high = middle;
+      }
+    }
+    const std::int32_t rows = row_begin[low + 1] - row_begin[low];
+    const std::int32_t count = tile_begin[low + 1] - tile_begin[low];
+    const std::int32_t width = ((rows + count - 1) / count + 7) / 8 * 8;
+    const std::int32_t offset = (tile - tile_begin[low]) * width;
+    return {low, row_begin[low] + offset, min(width, rows - offset)};
+  }
+
+  // By one whole warp.
+  __device__ void build(const std::int32_t* expert_begin) {
+    const std::int32_t lane = static_cast<std::int32_t>(threadIdx.x) % 32;
+    std::int32_t before = 0;
+    for (std::int32_t base = 0; base <= experts; base += 32) {
+      const std::int32_t expert = base + lane;
+      const std::int32_t begin = __ldcg(expert_begin + min(expert, experts));
+      const std::int32_t end = __ldcg(expert_begin + min(expert + 1, experts));
+      std::int32_t count = (end - begin + limit - 1) / limit;
+      std::int32_t sum = count;
+#pragma unroll
+      for (int step = 1; step < 32; step *= 2) {
+        const std::int32_t left = __shfl_up_sync(0xffffffffu, sum, step);
+        if (lane >= step) sum += left;
+      }
+      if (expert <= experts) {
+        row_begin[expert] = begin;
+        tile_begin[expert] = before + sum - count;
+      }
+      before += __shfl_sync(0xffffffffu, sum, 31);
+    }
+  }
+};
+
+}  // namespace blockmoe::kernels::hopper

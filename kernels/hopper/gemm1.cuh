@@ -1,0 +1,100 @@
+// gemm1.cuh: gate and up products of each expert's rows, SwiGLU, requantise.
+//
+//   hidden  [T', H]     e4m3, gathered: row r of the chunk is token row_to_token[row_base + r]; scales [H/128, T']
+//   w13     [L, 2I, H]  e4m3, its two boxes: up rows [i, i + 128) and the gate rows beside them
+//   inter   [R, I]      e4m3 out      inter_scale [I/128, R]  f32 out
+//
+// A tile is (expert, up to kMaxWidth of its rows, 128 intermediate columns): exactly one requantisation block of each row, so
+// that a row's largest value is known when its CTA's two warpgroups have met. A thread's two accumulators are the up and the
+// gate of the same values (product.cuh).
+#pragma once
+
+#include "contract/requantise.h"
+#include "hopper/product.cuh"
+#include "hopper/silu.cuh"
+
+namespace blockmoe::kernels::hopper {
+
+struct Gemm1 {
+  struct Params {
+    ProductParams product;
+    std::int32_t intermediate;      // I
+    std::int32_t up_row;            // first rows of an expert's halves of w13
+    std::int32_t gate_row;
+    std::uint8_t* inter;
+    float* inter_scale;
+    std::int64_t inter_scale_pitch; // R
+  };
+
+  // Its rows come from pack, the kernel before it.
+  static constexpr bool kTableBeforeWait = false;
+
+  static __device__ __forceinline__ BoxRows box_rows(const Params& params, const Tile& tile) {
+    const std::int32_t base = tile.columns.expert * 2 * params.intermediate + tile.weight_tile * kBoxRows;
+    return {{base + params.up_row, base + params.gate_row}};
+  }
+
+  // acc[0] is up, acc[1] gate.
+  template <int kWidth, class S>
+  static __device__ __forceinline__ void finish(Smem<S>& smem, const Params& params, const Tile& tile, int warpgroup,
+                                                float (&acc)[kBoxes][kWidth / 2]) {
+    const int thread = static_cast<int>(threadIdx.x) - kCopyThreads;
+    const int warp = thread / 32, lane = thread % 32;
+    const int row = warpgroup * ptx::kRowsOfWgmma + warp % 4 * 16 + lane / 4;   // of 128 intermediate columns; and row + 8
+    const int column = lane % 4 * 2;                                           // of 8 rows of the chunk; and column + 1
+    float(&value)[kWidth / 2] = acc[0];
+
+#pragma unroll
+    for (int j = 0; j < kWidth / 8; ++j) {
+      float largest[2];
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+#pragma unroll
+        for (int i = 4 * j + c; i < 4 * j + 4; i += 2) value[i] = __fmul_rn(silu(acc[1][i]), value[i]);
+        largest[c] = contract::amax_step(contract::amax_step(0.0f, value[4 * j + c]), value[4 * j + 2 + c]);
+#pragma unroll
+        for (int step = 4; step < 32; step *= 2) {
+          largest[c] = fmaxf(largest[c], __shfl_xor_sync(0xffffffffu, largest[c], step));
+        }
+      }
+      if (lane < 4) *reinterpret_cast<float2*>(&smem.amax[warp][8 * j + column]) = make_float2(largest[0], largest[1]);
+    }
+    ptx::named_barrier_sync(kMultiplyBarrier, kMultiplyThreads);
+
+    const ColumnTile& columns = tile.columns;
+    if (thread < kWidth) {
+      float largest = 0.0f;
+#pragma unroll
+      for (int w = 0; w < kMultiplyWarps; ++w) largest = fmaxf(largest, smem.amax[w][thread]);
+      const contract::BlockScale scale = contract::block_scale(largest);
+      smem.inverse[thread] = scale.inverse;
+      if (thread < columns.rows) {
+        params.inter_scale[tile.weight_tile * params.inter_scale_pitch + columns.row + thread] = scale.scale;
+      }
+    }
+    ptx::named_barrier_sync(kMultiplyBarrier, kMultiplyThreads);
+
+#pragma unroll
+    for (int j = 0; j < kWidth / 8; ++j) {
+      const float2 inverse = *reinterpret_cast<const float2*>(&smem.inverse[8 * j + column]);
+#pragma unroll
+      for (int i = 4 * j; i < 4 * j + 4; ++i) {
+        const int n = 8 * j + column + i % 2;
+        smem.staging[n * kStagedRowBytes + row + i % 4 / 2 * 8] =
+            contract::requantise(value[i], i % 2 == 0 ? inverse.x : inverse.y);
+      }
+    }
+    ptx::named_barrier_sync(kMultiplyBarrier, kMultiplyThreads);
+
+    constexpr int kChunks = kBoxRows / 16;
+    std::uint8_t* const to =
+        params.inter + static_cast<std::int64_t>(columns.row) * params.intermediate + tile.weight_tile * kBoxRows;
+    for (int i = thread; i < columns.rows * kChunks; i += kMultiplyThreads) {
+      const int n = i / kChunks, chunk = i % kChunks;
+      *reinterpret_cast<uint4*>(to + static_cast<std::int64_t>(n) * params.intermediate + chunk * 16) =
+          *reinterpret_cast<const uint4*>(&smem.staging[n * kStagedRowBytes + chunk * 16]);
+    }
+  }
+};
+
+}  // namespace blockmoe::kernels::hopper

@@ -1,0 +1,111 @@
+// gemm2.cuh: each expert's rows times W2.
+//
+//   inter  [R, I]     e4m3, scales [I/128, R]: gemm1's
+//   w2     [L, H, I]  e4m3, its two boxes: rows [h, h + 128) and [h + 128, h + 256)
+//   rows   [R, H]     f32 or bf16 out, for the combine, not yet weighted
+//
+// A tile is (expert, up to kMaxWidth of its rows, 256 hidden columns) over all of I: each output value has one owner. Where H
+// is an odd multiple of 128 the last tile's second box repeats the first and is not stored.
+//
+// Weights need nothing of gemm1, so a CTA's ring fills before gemm1 has ended.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include "hopper/product.cuh"
+#include "ptx/stmatrix.h"
+
+namespace blockmoe::kernels::hopper {
+
+struct Gemm2 {
+  struct Params {
+    ProductParams product;
+    std::int32_t hidden;            // H
+    plan::RowType row_type;
+    void* out;                      // [R, H] of row_type
+  };
+
+  // pack's results were there before gemm1 let this kernel start.
+  static constexpr bool kTableBeforeWait = true;
+
+  static __device__ __forceinline__ std::int32_t first_column(const Tile& tile) {
+    return tile.weight_tile * kBoxes * kBoxRows;
+  }
+  static __device__ __forceinline__ bool has_second_box(const Params& params, const Tile& tile) {
+    return first_column(tile) + kBoxRows < params.hidden;
+  }
+  static __device__ __forceinline__ BoxRows box_rows(const Params& params, const Tile& tile) {
+    const std::int32_t row = tile.columns.expert * params.hidden + first_column(tile);
+    return {{row, has_second_box(params, tile) ? row + kBoxRows : row}};
+  }
+
+  template <int kWidth, class S>
+  static __device__ __forceinline__ void finish(Smem<S>& smem, const Params& params, const Tile& tile, int warpgroup,
+                                                float (&acc)[kBoxes][kWidth / 2]) {
+    const bool both = has_second_box(params, tile);
+    if (params.row_type == plan::RowType::f32) {
+      store_f32<kWidth>(params, tile, warpgroup, 0, acc[0]);
+      if (both) store_f32<kWidth>(params, tile, warpgroup, 1, acc[1]);
+    } else {
+      store_bf16<kWidth>(smem, params, tile, warpgroup, 0, acc[0]);
+      if (both) store_bf16<kWidth>(smem, params, tile, warpgroup, 1, acc[1]);
+    }
+  }
+
+ private:
+  // A store instruction covers 8 neighbouring columns, one sector, of each of four rows.
+  template <int kWidth>
+  static __device__ __forceinline__ void store_f32(const Params& params, const Tile& tile, int warpgroup, int box,
+                                                   const float (&acc)[kWidth / 2]) {
+    const int thread = static_cast<int>(threadIdx.x) % ptx::kWarpgroupThreads;
+    const int lane = thread % 32;
+    const std::int32_t h = first_column(tile) + box * kBoxRows + warpgroup * ptx::kRowsOfWgmma + thread / 32 * 16 + lane / 4;
+    const int column = lane % 4 * 2;
+    float* const to =
+        static_cast<float*>(params.out) + static_cast<std::int64_t>(tile.columns.row) * params.hidden + h;
+#pragma unroll
+    for (int i = 0; i < kWidth / 2; ++i) {
+      const int n = i / 4 * 8 + column + i % 2;
+      if (n < tile.columns.rows) to[static_cast<std::int64_t>(n) * params.hidden + i % 4 / 2 * 8] = acc[i];
+    }
+  }
+
+  // Through shared memory, as rows of 64 columns, at most kStagedRows of them at a time.
+  template <int kWidth, class S>
+  static __device__ __forceinline__ void store_bf16(Smem<S>& smem, const Params& params, const Tile& tile, int warpgroup,
+                                                    int box, const float (&acc)[kWidth / 2]) {
+    constexpr int kStagedRows = S::kMaxWidth / 2 / 8 * 8;   // half of the staging rows a warpgroup
+    const int thread = static_cast<int>(threadIdx.x) % ptx::kWarpgroupThreads;
+    const int warp = thread / 32, lane = thread % 32;
+    std::uint8_t* const staged = smem.staging + warpgroup * kStagedRows * kStagedRowBytes;
+    const std::int32_t h = first_column(tile) + box * kBoxRows + warpgroup * ptx::kRowsOfWgmma;
+    auto* const to = static_cast<__nv_bfloat16*>(params.out) +
+                     static_cast<std::int64_t>(tile.columns.row) * params.hidden + h;
+#pragma unroll
+    for (int begin = 0; begin < kWidth; begin += kStagedRows) {
+      ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);   // the last rows have left
+#pragma unroll
+      for (int j = begin / 8; j < (begin + kStagedRows) / 8 && j < kWidth / 8; ++j) {
+        std::uint32_t fragment[2];
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const __nv_bfloat162 pair = __floats2bfloat162_rn(acc[4 * j + 2 * half], acc[4 * j + 2 * half + 1]);
+          fragment[half] = *reinterpret_cast<const std::uint32_t*>(&pair);
+        }
+        // Lanes 0..7 and 8..15 give the rows of the two 8 x 8 matrices: 8 columns each of 8 rows of the chunk.
+        std::uint8_t* const row =
+            staged + (8 * j - begin + lane % 8) * kStagedRowBytes + (warp * 16 + lane / 8 % 2 * 8) * 2;
+        ptx::stmatrix_x2_transposed(row, fragment);
+      }
+      ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);
+      const int left = tile.columns.rows - begin;
+      const int rows = left < kStagedRows ? left : kStagedRows;
+      for (int i = thread; i < rows * 8; i += ptx::kWarpgroupThreads) {
+        *reinterpret_cast<uint4*>(to + static_cast<std::int64_t>(begin + i / 8) * params.hidden + i % 8 * 8) =
+            *reinterpret_cast<const uint4*>(staged + i / 8 * kStagedRowBytes + i % 8 * 16);
+      }
+    }
+  }
+};
+
+}  // namespace blockmoe::kernels::hopper

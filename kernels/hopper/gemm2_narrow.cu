@@ -1,0 +1,8 @@
+#include "hopper/gemm2.cuh"
+#include "hopper/launch_product.cuh"
+
+namespace blockmoe::kernels::hopper {
+
+template cudaError_t launch_product<Gemm2, Narrow>(const CUtensorMap&, const Gemm2::Params&, std::int32_t, cudaStream_t);
+
+}  // namespace blockmoe::kernels::hopper

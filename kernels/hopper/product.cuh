@@ -1,0 +1,459 @@
+// product.cuh: what gemm1 and gemm2 share: the swapped grouped product, from tile list to accumulators.
+//
+//   D [256, N] = W [256, K] * X [N, K]^T        for one expert; a tile
+//
+//   W   two boxes of 128 weight rows; wgmma's A. Streamed by TMA, 128 values of K at a time
+//   X   N of the expert's rows, gathered by cp.async; wgmma's B. N follows the expert's own rows in steps of 8 (columns.cuh)
+//
+// The matrix unit accumulates 128 values of K; then acc = fma(partial, row scale * weight scale, acc) in fp32.
+//
+// Roles of the 384 threads:
+//   warpgroup 0  warp 0 streams weights; warps 1 to 3 gather rows and scales
+//   warpgroups 1 and 2 multiply: each has 64 rows of either box, so that both of a tile's accumulators are in one thread
+//
+// Cost of a K block: 32 KB of weights, which is 1600 cycles of an SM's share of the memory's 4.6 TB/s; 8 N cycles of wgmma;
+// (N / 4) * 3 instructions of promotion a thread and box. So weights decide up to about N = 96.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "hopper/columns.cuh"
+#include "hopper/ring.cuh"
+#include "hopper/split.h"
+#include "ptx/barrier.h"
+#include "ptx/cp_async.h"
+#include "ptx/fence.h"
+#include "ptx/griddepcontrol.h"
+#include "ptx/setmaxnreg.h"
+#include "ptx/tma.h"
+#include "ptx/wgmma.h"
+#include "stages/layout.h"
+
+namespace blockmoe::kernels::hopper {
+
+inline constexpr int kBlock = 128;                     // values of K that share a scale; bytes of a row in a slot
+inline constexpr int kBoxRows = 128;                   // weight rows of a box
+inline constexpr int kBoxes = 2;
+inline constexpr int kBoxBytes = kBoxRows * kBlock;
+inline constexpr int kCopyThreads = 128;
+inline constexpr int kGatherThreads = 96;
+inline constexpr int kGatherWarps = kGatherThreads / 32;
+inline constexpr int kMultiplyThreads = 2 * ptx::kWarpgroupThreads;
+inline constexpr int kMultiplyWarps = kMultiplyThreads / 32;
+inline constexpr int kThreads = kCopyThreads + kMultiplyThreads;
+inline constexpr int kGatherLag = 1;                   // groups of cp.async left in flight when the next is issued
+
+// Named barriers. A warpgroup's own: kWarpgroupBarrier + 0 or 1.
+inline constexpr int kGatherBarrier = 1;
+inline constexpr int kMultiplyBarrier = 2;
+inline constexpr int kWarpgroupBarrier = 3;
+
+// The widest column tile and how many slots of the ring fit beside it.
+template <int kWidth, int kSlotCount, int kCtasPerSm>
+struct Shape {
+  static constexpr int kMaxWidth = kWidth;
+  static constexpr int kSlots = kSlotCount;
+  static constexpr int kCtas = kCtasPerSm;
+  // Registers move from the copying warps to the multiplying ones; a CTA has 65536 / kCtas.
+  static constexpr int kCopyRegisters = 40;
+  static constexpr int kMultiplyRegisters = kCtas == 1 ? 232 : 96;
+};
+
+using Narrow = Shape<24, 3, 2>;   // 96 KB in flight; two CTAs fit an SM, so gemm2's weights fly while gemm1 ends
+using Middle = Shape<64, 5, 1>;
+using Wide = Shape<128, 4, 1>;
+
+// The widths that a shape's kernel holds code for, narrowest first.
+template <int... kWidths>
+struct WidthList {
+  static __device__ __forceinline__ int round(int rows) {
+    int width = 0;
+    (void)((width = kWidths, rows <= kWidths) || ...);
+    return width;
+  }
+  // Calls f with the narrowest width that holds `rows`, as a type with `value`.
+  template <class F>
+  static __device__ __forceinline__ void with(int rows, F&& f) {
+    (void)((rows <= kWidths && (f(std::integral_constant<int, kWidths>()), true)) || ...);
+  }
+};
+
+template <class S>
+struct WidthsOf;
+template <>
+struct WidthsOf<Narrow> : WidthList<8, 16, 24> {};
+template <>
+struct WidthsOf<Middle> : WidthList<8, 16, 24, 32, 40, 48, 56, 64> {};
+template <>
+struct WidthsOf<Wide> : WidthList<16, 32, 48, 64, 72, 80, 88, 96, 104, 112, 120, 128> {};
+
+constexpr int round_up(int value, int step) { return (value + step - 1) / step * step; }
+
+inline constexpr int kStagedRowBytes = kBlock + 16;    // 16 more than the row: eight rows then cover all banks
+
+template <class S>
+struct Smem {
+  struct Slot {
+    std::uint8_t weights[kBoxes][kBoxBytes];           // 128-byte swizzle, by the copy engine
+    std::uint8_t rows[S::kMaxWidth * kBlock];          // the same, by hand
+  };
+  struct Scales {
+    float column[round_up(S::kMaxWidth, 16)];          // of X's rows, in the order of column_place()
+    float weight[4];                                   // [0] and [1]: of the two boxes
+  };
+  Slot slots[S::kSlots];
+  std::uint8_t staging[S::kMaxWidth * kStagedRowBytes];  // a tile's results on their way to global memory
+  Scales scales[2 * S::kSlots];                        // one a slot and parity: read after the slot was released
+  float amax[kMultiplyWarps][S::kMaxWidth];
+  float inverse[S::kMaxWidth];
+  std::uint32_t source_row[S::kMaxWidth];
+  Split split;
+  Ring<S::kSlots> ring;
+
+  static_assert(sizeof(Slot) % 1024 == 0, "swizzled tiles begin at multiples of 1024 bytes");
+};
+
+// Bytes of a CTA's shared memory: the plan and the column table behind it.
+template <class S>
+constexpr std::size_t smem_bytes(std::int32_t experts) {
+  return sizeof(Smem<S>) + 2 * sizeof(std::int32_t) * static_cast<std::size_t>(experts + 1);
+}
+static_assert(2 * (smem_bytes<Narrow>(64) + 1024) <= 228 * 1024, "two narrow CTAs an SM");
+static_assert(smem_bytes<Middle>(1024) <= 227 * 1024, "middle");
+static_assert(smem_bytes<Wide>(512) <= 227 * 1024, "wide");
+
+// Where column n's scale lies, so that a thread reads those of its four columns of 16 with one 16-byte load.
+__device__ __forceinline__ int column_place(int n) {
+  const int pair_of_tiles = n / 16, tile = n / 8 % 2, quad_lane = n / 2 % 4, low = n % 2;
+  return pair_of_tiles * 16 + quad_lane * 4 + tile * 2 + low;
+}
+
+// X: row r of the chunk is row index[r] of `codes` (or row r, without an index).
+struct Rows {
+  const std::uint8_t* codes;       // [.., K] e4m3
+  std::int64_t pitch;              // bytes from row to row
+  const float* scale;              // [K/128, ..]
+  std::int64_t scale_pitch;
+  const std::int32_t* index;
+};
+
+// First weight rows of a tile's two boxes, counted over all experts. A box that is not there repeats the other.
+struct BoxRows {
+  std::int32_t row[kBoxes];
+};
+
+// What a product needs beside its own parameters.
+struct ProductParams {
+  const stages::Chunk* chunk;
+  const std::int32_t* expert_begin;   // [L + 1] of the chunk
+  const float* weight_scale;          // [rows of W / 128, K/128]
+  Rows rows;
+  std::int32_t experts;               // L
+  std::int32_t weight_tiles;          // of an expert
+  std::int32_t k_blocks;
+  std::int32_t most_pieces;           // of a cut tile
+  float4* sums;                       // [CTAs, kMaxWidth / 4, kMultiplyThreads] what contributors of cut tiles leave
+  std::uint32_t* flags;               // [CTAs, 2] 1 when a warpgroup has left its sums; zero before the launch
+};
+
+// A tile as numbered by Split: all weight tiles of a column tile are neighbours.
+struct Tile {
+  ColumnTile columns;
+  std::int32_t weight_tile;
+};
+
+__device__ __forceinline__ Tile tile_at(const ColumnTable& table, const ProductParams& params, std::int32_t number) {
+  const std::int32_t columns = number / params.weight_tiles;
+  return {table.find(columns), number - columns * params.weight_tiles};
+}
+
+// Warp 0, one lane: both boxes of each K block.
+template <class Product, class S>
+__device__ void stream_weights(Smem<S>& smem, const CUtensorMap* map, const ColumnTable& table,
+                               const typename Product::Params& params) {
+  RingProducer<S::kSlots> ring(smem.ring);
+  const std::uint64_t policy = ptx::l2_evict_normal();
+  Item item;
+  for (std::int32_t i = 0; item_at(smem.split, static_cast<std::int32_t>(blockIdx.x), i, &item); ++i) {
+    const Tile tile = tile_at(table, params.product, item.tile);
+    const BoxRows boxes = Product::box_rows(params, tile);
+    for (std::int32_t k = item.k_begin; k < item.k_end; ++k) {
+      auto& slot = smem.slots[ring.acquire()];
+      ring.announce(kBoxes * kBoxBytes);
+      for (int box = 0; box < kBoxes; ++box) {
+        ptx::cp_async_bulk_tensor_2d(slot.weights[box], map, k * kBlock, boxes.row[box], ring.barrier(), policy);
+      }
+      ring.advance();
+    }
+  }
+}
+
+// Warps 1 to 3: rows and scales of each K block. cp.async writes as ordinary stores do, so what has landed is fenced for the
+// tensor cores before the slot is handed over, which is one K block later than it was asked for.
+template <class Product, class S>
+__device__ void gather_rows(Smem<S>& smem, const ColumnTable& table, const typename Product::Params& params,
+                            const std::int32_t* index) {
+  const int thread = static_cast<int>(threadIdx.x) - 32;
+  const int lane = thread % 32;
+  const int chunk = thread % 8;                                   // 16 bytes of a row
+  const Rows& rows = params.product.rows;
+  RingProducer<S::kSlots> fill(smem.ring);
+  RingProducer<S::kSlots> hand_over(smem.ring);
+  const auto publish = [&] {
+    ptx::fence_proxy_async_shared();
+    __syncwarp();
+    if (lane == 0) hand_over.publish();
+    hand_over.advance();
+  };
+
+  int in_flight = 0;
+  Item item;
+  for (std::int32_t i = 0; item_at(smem.split, static_cast<std::int32_t>(blockIdx.x), i, &item); ++i) {
+    const Tile tile = tile_at(table, params.product, item.tile);
+    const BoxRows boxes = Product::box_rows(params, tile);
+    const int count = tile.columns.rows;
+    const int width = WidthsOf<S>::round(count);
+    ptx::named_barrier_sync(kGatherBarrier, kGatherThreads);      // no warp reads the last tile's sources any more
+    for (int n = thread; n < count; n += kGatherThreads) {
+      const std::int32_t row = tile.columns.row + n;
+      smem.source_row[n] = static_cast<std::uint32_t>(index != nullptr ? __ldcg(index + row) : row);
+    }
+    ptx::named_barrier_sync(kGatherBarrier, kGatherThreads);
+
+    for (std::int32_t k = item.k_begin; k < item.k_end; ++k) {
+      const int number = fill.acquire();
+      std::uint8_t* const to = smem.slots[number].rows;
+      const std::uint8_t* const from = rows.codes + static_cast<std::int64_t>(k) * kBlock + chunk * 16;
+#pragma unroll 2
+      for (int n = thread / 8; n < width; n += kGatherThreads / 8) {
+        const std::int64_t row = smem.source_row[n < count ? n : 0];
+        ptx::cp_async_16_or_zeros(to + n * kBlock + (chunk ^ (n % 8)) * 16, from + row * rows.pitch, n < count);
+      }
+      auto& scales = smem.scales[number + fill.parity() * S::kSlots];
+      for (int n = thread; n < width; n += kGatherThreads) {
+        const std::int64_t row = smem.source_row[n < count ? n : 0];
+        ptx::cp_async_4_or_zeros(&scales.column[column_place(n)], rows.scale + k * rows.scale_pitch + row, n < count);
+      }
+      if (thread < kBoxes) {
+        const std::int64_t block_row = (thread == 0 ? boxes.row[0] : boxes.row[1]) / kBlock;
+        ptx::cp_async_4_or_zeros(&scales.weight[thread],
+                                 params.product.weight_scale + block_row * params.product.k_blocks + k, true);
+      }
+      ptx::cp_async_commit();
+      fill.advance();
+      if (++in_flight > kGatherLag) {
+        ptx::cp_async_wait<kGatherLag>();
+        publish();
+        --in_flight;
+      }
+    }
+  }
+  ptx::cp_async_wait<0>();
+  for (; in_flight > 0; --in_flight) publish();
+}
+
+// acc += partial * (column scale * weight scale), for one box. `column(j)` gives the scales of columns 16 j + 2 q, + 1, + 8
+// and + 9 in lane q of a quad.
+template <int kWidth, class Column>
+__device__ __forceinline__ void promote(float (&acc)[kWidth / 2], const float (&partial)[kWidth / 2], Column&& column,
+                                        float weight) {
+#pragma unroll
+  for (int j = 0; j < kWidth / 8; ++j) {
+    const float4 four = column(j / 2);
+    const float low = __fmul_rn(j % 2 == 0 ? four.x : four.z, weight);
+    const float high = __fmul_rn(j % 2 == 0 ? four.y : four.w, weight);
+    acc[4 * j] = __fmaf_rn(partial[4 * j], low, acc[4 * j]);
+    acc[4 * j + 1] = __fmaf_rn(partial[4 * j + 1], high, acc[4 * j + 1]);
+    acc[4 * j + 2] = __fmaf_rn(partial[4 * j + 2], low, acc[4 * j + 2]);
+    acc[4 * j + 3] = __fmaf_rn(partial[4 * j + 3], high, acc[4 * j + 3]);
+  }
+}
+
+// The 128 values of K of one box's 64 rows.
+template <int kWidth>
+__device__ __forceinline__ void multiply_block(float (&partial)[kWidth / 2], std::uint64_t weights, std::uint64_t rows) {
+#pragma unroll
+  for (int k = 0; k < kBlock / ptx::kKOfWgmma; ++k) {
+    ptx::WgmmaE4m3<kWidth>::issue(partial, weights + k * ptx::kKStep, rows + k * ptx::kKStep, k != 0);
+  }
+  ptx::wgmma_commit_group();
+}
+
+// One warpgroup: `k_blocks` K blocks into its accumulators. Up to 64 columns both boxes' partials are in flight at once, and
+// the column scales are read once for both; beyond, registers hold one partial and no scales, and the other warpgroup fills
+// the matrix unit while this one promotes.
+template <int kWidth, class S>
+__device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup, int k_blocks,
+                                         float (&acc)[kBoxes][kWidth / 2]) {
+  constexpr bool kBothInFlight = kWidth <= 64;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const auto release = [&] {
+    __syncwarp();
+    if (lane == 0) ring.release();
+    ring.advance();
+  };
+#pragma unroll 1
+  for (int k = 0; k < k_blocks; ++k) {
+    const int number = ring.wait();
+    const auto& slot = smem.slots[number];
+    const auto& scales = smem.scales[number + static_cast<int>(ring.parity()) * S::kSlots];
+    const std::uint64_t rows = ptx::k_major_descriptor(slot.rows);
+    const std::uint64_t box0 = ptx::k_major_descriptor(slot.weights[0] + warpgroup * ptx::kRowsOfWgmma * kBlock);
+    const std::uint64_t box1 = ptx::k_major_descriptor(slot.weights[1] + warpgroup * ptx::kRowsOfWgmma * kBlock);
+    const float4* const columns = reinterpret_cast<const float4*>(scales.column) + lane % 4;
+
+    if constexpr (kBothInFlight) {
+      float first[kWidth / 2], second[kWidth / 2];
+      ptx::pin_registers(first);
+      ptx::pin_registers(second);
+      ptx::wgmma_fence();
+      multiply_block<kWidth>(first, box0, rows);
+      multiply_block<kWidth>(second, box1, rows);
+      float4 held[(kWidth + 15) / 16];
+#pragma unroll
+      for (int j = 0; j < (kWidth + 15) / 16; ++j) held[j] = columns[4 * j];
+      const float2 weight = *reinterpret_cast<const float2*>(scales.weight);
+      const auto column = [&](int j) { return held[j]; };
+      ptx::wgmma_wait_group<1>();
+      ptx::pin_registers(first);
+      promote<kWidth>(acc[0], first, column, weight.x);
+      ptx::wgmma_wait_group<0>();
+      ptx::pin_registers(second);
+      release();
+      promote<kWidth>(acc[1], second, column, weight.y);
+    } else {
+      const auto column = [&](int j) { return columns[4 * j]; };
+      float partial[kWidth / 2];
+      ptx::pin_registers(partial);
+      ptx::wgmma_fence();
+      multiply_block<kWidth>(partial, box0, rows);
+      ptx::wgmma_wait_group<0>();
+      ptx::pin_registers(partial);
+      promote<kWidth>(acc[0], partial, column, scales.weight[0]);
+      ptx::pin_registers(partial);
+      ptx::wgmma_fence();
+      multiply_block<kWidth>(partial, box1, rows);
+      ptx::wgmma_wait_group<0>();
+      ptx::pin_registers(partial);
+      release();
+      promote<kWidth>(acc[1], partial, column, scales.weight[1]);
+    }
+  }
+}
+
+// Cut tiles: a warpgroup's accumulators, in the order of its threads' registers.
+template <int kWidth, class S>
+__device__ __forceinline__ float4* sums_of(const ProductParams& params, std::int32_t cta) {
+  const int thread = static_cast<int>(threadIdx.x) - kCopyThreads;
+  return params.sums + static_cast<std::int64_t>(cta) * (S::kMaxWidth / 4 * kMultiplyThreads) + thread;
+}
+
+template <int kWidth, class S>
+__device__ __forceinline__ void leave_sums(const ProductParams& params, int warpgroup,
+                                           const float (&acc)[kBoxes][kWidth / 2]) {
+  float4* const to = sums_of<kWidth, S>(params, static_cast<std::int32_t>(blockIdx.x));
+#pragma unroll
+  for (int i = 0; i < kWidth / 4; ++i) {
+    const float* const four = &acc[i / (kWidth / 8)][i % (kWidth / 8) * 4];
+    __stcg(to + i * kMultiplyThreads, make_float4(four[0], four[1], four[2], four[3]));
+  }
+  ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);
+  if (threadIdx.x % ptx::kWarpgroupThreads == 0) ptx::store_release(params.flags + blockIdx.x * 2 + warpgroup, 1);
+}
+
+template <int kWidth, class S>
+__device__ __forceinline__ void add_sums(const ProductParams& params, const Split& split, std::int32_t tile, int warpgroup,
+                                         float (&acc)[kBoxes][kWidth / 2]) {
+  const std::int32_t owner = static_cast<std::int32_t>(blockIdx.x);
+  const std::int32_t first = first_contributor(split, tile, owner);
+#pragma unroll 1
+  for (std::int32_t cta = owner - 1; cta >= first; --cta) {
+    if (threadIdx.x % ptx::kWarpgroupThreads == 0) {
+      while (ptx::load_acquire(params.flags + cta * 2 + warpgroup) == 0) {
+      }
+    }
+    ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);
+    const float4* const from = sums_of<kWidth, S>(params, cta);
+#pragma unroll
+    for (int i = 0; i < kWidth / 4; ++i) {
+      const float4 four = __ldcg(from + i * kMultiplyThreads);
+      float* const sum = &acc[i / (kWidth / 8)][i % (kWidth / 8) * 4];
+      sum[0] = __fadd_rn(sum[0], four.x);
+      sum[1] = __fadd_rn(sum[1], four.y);
+      sum[2] = __fadd_rn(sum[2], four.z);
+      sum[3] = __fadd_rn(sum[3], four.w);
+    }
+  }
+}
+
+// Warpgroups 1 and 2.
+template <class Product, class S>
+__device__ void multiply_and_finish(Smem<S>& smem, const ColumnTable& table, const typename Product::Params& params) {
+  const int warpgroup = (static_cast<int>(threadIdx.x) - kCopyThreads) / ptx::kWarpgroupThreads;
+  RingConsumer<S::kSlots> ring(smem.ring);
+  Item item;
+  for (std::int32_t i = 0; item_at(smem.split, static_cast<std::int32_t>(blockIdx.x), i, &item); ++i) {
+    const Tile tile = tile_at(table, params.product, item.tile);
+    WidthsOf<S>::with(tile.columns.rows, [&](auto width) {
+      constexpr int kWidth = decltype(width)::value;
+      float acc[kBoxes][kWidth / 2] = {};
+      multiply<kWidth>(smem, ring, warpgroup, item.k_end - item.k_begin, acc);
+      if (item.k_end < params.product.k_blocks) {
+        leave_sums<kWidth, S>(params.product, warpgroup, acc);
+        return;
+      }
+      if (item.k_begin > 0) add_sums<kWidth, S>(params.product, smem.split, item.tile, warpgroup, acc);
+      Product::template finish<kWidth>(smem, params, tile, warpgroup, acc);
+    });
+  }
+}
+
+// A product's whole kernel: shared memory, barriers, roles.
+template <class Product, class S>
+__device__ __forceinline__ void run_product(const CUtensorMap& map, const typename Product::Params& params) {
+  extern __shared__ __align__(1024) unsigned char memory[];
+  auto& smem = *reinterpret_cast<Smem<S>*>(memory);
+  auto* const tables = reinterpret_cast<std::int32_t*>(memory + sizeof(Smem<S>));
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  ColumnTable table{params.product.experts, S::kMaxWidth, tables, tables + params.product.experts + 1};
+
+  if (threadIdx.x == 0) {
+    ptx::prefetch_tensormap(&map);
+    smem.ring.init(1 + kGatherWarps, kMultiplyWarps);
+  }
+  if (!Product::kTableBeforeWait) ptx::griddepcontrol_wait();
+  if (warp == 1) {
+    table.build(params.product.expert_begin);
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) {
+      smem.split = make_split(table.tiles() * params.product.weight_tiles, params.product.k_blocks,
+                              static_cast<std::int32_t>(gridDim.x), params.product.most_pieces);
+    }
+  }
+  __syncthreads();
+  if (!Product::kTableBeforeWait) ptx::griddepcontrol_launch_dependents();
+
+  if (warp < kCopyThreads / 32) {
+    ptx::setmaxnreg_decrease<S::kCopyRegisters>();
+    if (warp == 0) {
+      if (threadIdx.x == 0) stream_weights<Product>(smem, &map, table, params);
+    } else {
+      if (Product::kTableBeforeWait) ptx::griddepcontrol_wait();
+      const std::int32_t* const index =
+          params.product.rows.index == nullptr ? nullptr : params.product.rows.index + params.product.chunk->row_base;
+      gather_rows<Product>(smem, table, params, index);
+    }
+  } else {
+    ptx::setmaxnreg_increase<S::kMultiplyRegisters>();
+    if (Product::kTableBeforeWait) {
+      ptx::griddepcontrol_wait();
+      ptx::griddepcontrol_launch_dependents();
+    }
+    multiply_and_finish<Product>(smem, table, params);
+  }
+}
+
+}  // namespace blockmoe::kernels::hopper

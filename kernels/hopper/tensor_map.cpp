@@ -1,0 +1,27 @@
+#include "hopper/tensor_map.h"
+
+#include <cudaTypedefs.h>
+
+namespace blockmoe::kernels::hopper {
+
+cudaError_t make_tensor_map(CUtensorMap* map, const void* base, std::uint64_t rows, std::uint64_t columns,
+                            std::uint32_t box_rows, std::uint32_t box_columns, CUtensorMapSwizzle swizzle) {
+  constexpr unsigned kFirstVersion = 12000;   // of the entry point's signature
+  void* entry = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+  const cudaError_t error =
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, kFirstVersion, cudaEnableDefault, &found);
+  if (error != cudaSuccess) return error;
+  if (found != cudaDriverEntryPointSuccess || entry == nullptr) return cudaErrorSymbolNotFound;
+
+  const cuuint64_t size[2] = {columns, rows};
+  const cuuint64_t row_pitch[1] = {columns};
+  const cuuint32_t box[2] = {box_columns, box_rows};
+  const cuuint32_t step[2] = {1, 1};
+  const CUresult result = reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(entry)(
+      map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<void*>(base), size, row_pitch, box, step,
+      CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+}  // namespace blockmoe::kernels::hopper

@@ -1,0 +1,26 @@
+// fence.h: order between ordinary shared-memory accesses and those of the tensor cores and the copy engine, and between
+// CTAs through global memory.
+#pragma once
+
+#include <cstdint>
+
+namespace blockmoe::ptx {
+
+// Shared memory that this thread wrote by ordinary stores or by completed cp.async becomes readable by wgmma and bulk
+// copies. To stand before the barrier that hands the data over.
+__device__ __forceinline__ void fence_proxy_async_shared() {
+  asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+}
+
+// A flag in global memory that hands over what the CTA wrote before it (after a barrier among the writers).
+__device__ __forceinline__ void store_release(std::uint32_t* flag, std::uint32_t value) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;\n" ::"l"(flag), "r"(value) : "memory");
+}
+
+__device__ __forceinline__ std::uint32_t load_acquire(const std::uint32_t* flag) {
+  std::uint32_t value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];\n" : "=r"(value) : "l"(flag) : "memory");
+  return value;
+}
+
+}  // namespace blockmoe::ptx

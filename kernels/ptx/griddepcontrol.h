@@ -1,0 +1,17 @@
+// griddepcontrol.h: programmatic dependent launch.
+//
+// Rules of the project: a call's first kernel is an ordinary launch; every CTA of every other kernel executes
+// griddepcontrol_wait(). Then a kernel may read what the kernels before its predecessor wrote, and weights, before its wait.
+#pragma once
+
+namespace blockmoe::ptx {
+
+// Waits until the kernels this one depends on have ended and their writes are visible. Nothing to wait for: no cost.
+__device__ __forceinline__ void griddepcontrol_wait() { asm volatile("griddepcontrol.wait;\n" ::: "memory"); }
+
+// The dependent kernel may start once every CTA has said so or ended.
+__device__ __forceinline__ void griddepcontrol_launch_dependents() {
+  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+}
+
+}  // namespace blockmoe::ptx
