@@ -10,7 +10,9 @@
 
 namespace blockmoe::kernels {
 
-inline Error error_in(const char* kernel, cudaError_t code) { return {static_cast<std::int32_t>(code), kernel}; }
+inline Error error_in(const char* kernel, cudaError_t code) {
+  return {static_cast<std::int32_t>(code), kernel};
+}
 
 struct LaunchShape {
   dim3 grid;

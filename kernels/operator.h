@@ -21,24 +21,24 @@ namespace blockmoe::kernels {
 enum class Path : std::int32_t { automatic, portable, hopper };
 
 struct Device {
-  std::int32_t compute_capability = 0;       // 10 * major + minor
+  std::int32_t compute_capability = 0;  // 10 * major + minor
   std::int32_t sm_count = 0;
   std::int32_t shared_memory_per_block = 0;  // bytes a block may opt in to
 };
 
 struct Request {
   contract::Geometry geometry;
-  std::int64_t max_tokens = 0;   // largest T of any call
+  std::int64_t max_tokens = 0;  // largest T of any call
   Device device;
   Path path = Path::automatic;
-  std::int32_t max_sms = 0;      // multiprocessors a call may use; 0 = all
+  std::int32_t max_sms = 0;  // multiprocessors a call may use; 0 = all
 };
 
 struct Plan {
   Request request;
-  Path path = Path::portable;    // never automatic
-  std::string name;              // "portable/f16_mma"
-  std::string explain;           // a line a decision, with its reason
+  Path path = Path::portable;  // never automatic
+  std::string name;            // "portable/f16_mma"
+  std::string explain;         // a line a decision, with its reason
   std::size_t workspace_bytes = 0;
 };
 
@@ -54,8 +54,8 @@ struct Bound {
 
 // What the runtime refused, and in which kernel.
 struct Error {
-  std::int32_t code = 0;           // a cudaError_t; 0 is success
-  const char* kernel = nullptr;    // "route", "gemm1", ...: a string constant
+  std::int32_t code = 0;         // a cudaError_t; 0 is success
+  const char* kernel = nullptr;  // "route", "gemm1", ...: a string constant
 
   bool ok() const { return code == 0; }
 };

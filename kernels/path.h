@@ -15,8 +15,8 @@ namespace blockmoe::kernels {
 
 struct PathEntry {
   Path path;
-  const char* name;                                                 // "portable"
-  bool (*supports)(const Request& request, std::string* why_not);   // this build, this device
+  const char* name;                                                // "portable"
+  bool (*supports)(const Request& request, std::string* why_not);  // this build, this device
   // Writes the plan's name ("portable/f16_mma") and appends to its `explain`.
   void (*describe)(Plan& plan);
   // Bytes of its own that the path wants in the workspace, beside stages/layout.h's; Slab::path_workspace.

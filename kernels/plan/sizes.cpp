@@ -10,9 +10,15 @@ namespace {
 
 constexpr std::int64_t kRowsMultiple = 16;
 
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-std::int64_t round_up(std::int64_t a, std::int64_t multiple) { return divide_up(a, multiple) * multiple; }
-std::int64_t round_down(std::int64_t a, std::int64_t multiple) { return a / multiple * multiple; }
+std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+std::int64_t round_up(std::int64_t a, std::int64_t multiple) {
+  return divide_up(a, multiple) * multiple;
+}
+std::int64_t round_down(std::int64_t a, std::int64_t multiple) {
+  return a / multiple * multiple;
+}
 
 std::int64_t row_bytes(const contract::Geometry& g, RowType type) {
   return g.intermediate + g.intermediate_blocks() * 4 + g.hidden * (type == RowType::f32 ? 4 : 2);
@@ -43,7 +49,8 @@ Sizes sizes_of(const contract::Geometry& g, std::int64_t tokens) {
   const std::int64_t rows = rows_in_budget(g, s.row_type);
   const std::int64_t one_chunk = tokens_of_ordinary_routing(g, rows);
   const std::int64_t all_chunks = kMaxChunks * rows_of_a_full_chunk(rows, s.picks) / s.picks;
-  const std::int64_t largest_slab = std::max<std::int64_t>(round_down(std::min(one_chunk, all_chunks), kTokenBlock), kTokenBlock);
+  const std::int64_t most = std::min({one_chunk, all_chunks, kMaxSlabTokens});
+  const std::int64_t largest_slab = std::max<std::int64_t>(round_down(most, kTokenBlock), kTokenBlock);
   s.slab_capacity = std::min(round_up(tokens, kTokenBlock), largest_slab);
   s.slabs = tokens == 0 ? 0 : divide_up(tokens, s.slab_capacity);
   s.slab_tokens = tokens == 0 ? 0 : round_up(divide_up(tokens, s.slabs), kTokenBlock);

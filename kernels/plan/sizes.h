@@ -4,7 +4,7 @@
 // The host never learns how many rows (a token's local picks, over all tokens) a call has, and there may be up to
 // min(top_k, L) a token. Two cuts bound them:
 //
-//   slab   tokens [begin, end), known to the host. Routed and packed together. Every T up to slab_capacity is one slab.
+//   slab   tokens [begin, end), known to the host. Routed and packed together. A T up to slab_capacity is one slab.
 //   chunk  consecutive token blocks (kTokenBlock tokens) of a slab whose rows fit row_capacity. Found on the device by a
 //          prefix sum of the blocks' rows; gemm1, gemm2 and combine are launched max_chunks times a slab, and a chunk
 //          that turned out empty ends at once.
@@ -19,8 +19,9 @@
 
 namespace blockmoe::kernels::plan {
 
-inline constexpr std::int32_t kTokenBlock = 32;     // tokens a bit mask holds; chunks begin at multiples of it
-inline constexpr std::int32_t kMaxChunks = 8;       // of a slab
+inline constexpr std::int32_t kTokenBlock = 32;          // tokens a bit mask holds; chunks begin at multiples of it
+inline constexpr std::int32_t kMaxChunks = 8;            // of a slab
+inline constexpr std::int64_t kMaxSlabTokens = 16384;    // pack's work grows with the square of a slab
 inline constexpr std::int64_t kRowBudget = 420'000'000;  // bytes for rows: with the rest, below 450 MB for DeepSeek-V3
 
 // How gemm2's rows reach the combine.
@@ -28,12 +29,12 @@ enum class RowType : std::int32_t { f32, bf16 };
 
 // Sizes of a call of `tokens`, by sizes_of(). All are worst cases but slab_tokens.
 struct Sizes {
-  std::int64_t slab_capacity = 0;   // tokens that a slab's arrays hold; a multiple of kTokenBlock
-  std::int64_t slab_tokens = 0;     // tokens of every slab but the last, at most slab_capacity; likewise
+  std::int64_t slab_capacity = 0;  // tokens that a slab's arrays hold; a multiple of kTokenBlock
+  std::int64_t slab_tokens = 0;    // tokens of every slab but the last, at most slab_capacity; likewise
   std::int64_t slabs = 0;
-  std::int32_t picks = 0;           // [P] local picks a token can have
-  std::int64_t row_capacity = 0;    // [R] rows of a chunk; a multiple of 16
-  std::int32_t max_chunks = 0;      // of a slab
+  std::int32_t picks = 0;         // [P] local picks a token can have
+  std::int64_t row_capacity = 0;  // [R] rows of a chunk; a multiple of 16
+  std::int32_t max_chunks = 0;    // of a slab
   RowType row_type = RowType::f32;
 };
 

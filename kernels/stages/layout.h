@@ -9,41 +9,41 @@
 
 #include <cstdint>
 
-#include "contract/geometry.h"
+#include "contract/host_device.h"
 #include "plan/sizes.h"
 
 namespace blockmoe::kernels::stages {
 
 // One chunk of the slab. Chunks that the routing does not need have no tokens and no rows.
 struct Chunk {
-  std::int32_t token_begin = 0;   // within the slab
+  std::int32_t token_begin = 0;  // within the slab
   std::int32_t token_end = 0;
-  std::int32_t rows = 0;          // at most R
-  std::int32_t row_base = 0;      // rows of the slab's earlier chunks: where the chunk's part of row_to_token begins
+  std::int32_t rows = 0;      // at most R
+  std::int32_t row_base = 0;  // rows of the slab's earlier chunks: where the chunk's part of row_to_token begins
 };
 
 struct Workspace {
   // By route. A token's local picks stand in pick order (b descending, expert ascending), then -1.
-  std::int32_t* pick_expert = nullptr;     // [T', P] local expert, or -1
-  float* pick_weight = nullptr;            // [T', P] routing weight; written where there is a pick
-  std::uint8_t* block_counts = nullptr;    // [B, counts_pitch(L)] rows of each expert in each token block
-  std::int32_t* block_rows = nullptr;      // [B] rows of each token block
+  std::int32_t* pick_expert = nullptr;   // [T', P] local expert, or -1
+  float* pick_weight = nullptr;          // [T', P] routing weight; written where there is a pick
+  std::uint8_t* block_counts = nullptr;  // [B, counts_pitch(L)] rows of each expert in each token block
+  std::int32_t* block_rows = nullptr;    // [B] rows of each token block
 
   // By pack.
-  Chunk* chunks = nullptr;                 // [C]
-  std::int32_t* expert_begin = nullptr;    // [C, L + 1] first row of each expert in its chunk; the last is chunk.rows
-  std::int32_t* row_to_token = nullptr;    // [T' * P] token within the slab; a chunk's rows begin at chunk.row_base
-  std::int32_t* pick_row = nullptr;        // [T', P] row within the token's chunk, or -1: the inverse of row_to_token
+  Chunk* chunks = nullptr;               // [C]
+  std::int32_t* expert_begin = nullptr;  // [C, L + 1] first row of each expert in its chunk; the last is chunk.rows
+  std::int32_t* row_to_token = nullptr;  // [T' * P] token within the slab; a chunk's rows begin at chunk.row_base
+  std::int32_t* pick_row = nullptr;      // [T', P] row within the token's chunk, or -1: the inverse of row_to_token
 
   // By gemm1, for one chunk at a time.
-  std::uint8_t* inter = nullptr;           // [R, I] e4m3
-  float* inter_scale = nullptr;            // [I/128, R]
+  std::uint8_t* inter = nullptr;  // [R, I] e4m3
+  float* inter_scale = nullptr;   // [I/128, R]
   // By gemm2, for one chunk at a time.
-  void* rows = nullptr;                    // [R, H] f32 or bf16 (sizes.row_type), not yet weighted
+  void* rows = nullptr;  // [R, H] f32 or bf16 (sizes.row_type), not yet weighted
 };
 
 // Bytes from one token block's counts to the next: rows of 16 bytes, so that they load as vectors.
-constexpr std::int64_t counts_pitch(std::int32_t local_experts) {
+BLOCKMOE_HD std::int64_t counts_pitch(std::int32_t local_experts) {
   return (static_cast<std::int64_t>(local_experts) + 15) / 16 * 16;
 }
 

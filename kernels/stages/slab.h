@@ -13,11 +13,11 @@ namespace blockmoe::kernels::stages {
 struct Slab {
   contract::Geometry geometry;
   contract::Weights weights;
-  contract::Activations activations;   // of the slab: pointers moved to its first token, `tokens` its own number
+  contract::Activations activations;  // of the slab: pointers moved to its first token, `tokens` its own number
   plan::Sizes sizes;
   Workspace workspace;
-  void* path_workspace = nullptr;      // the path's own bytes
-  std::int32_t sms = 0;                // multiprocessors that the call may use
+  void* path_workspace = nullptr;  // the path's own bytes
+  std::int32_t sms = 0;            // multiprocessors that the call may use
 };
 
 // The slab of `call` that begins at `token`.

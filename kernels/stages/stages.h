@@ -1,4 +1,5 @@
-// stages.h: the stages that every path shares. Each function launches and returns what the runtime refused.
+// stages.h: the stages that every path shares. launch_*() launches and returns what the runtime refused; prepare_*()
+// loads the stage's kernels on the current device, once.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -10,14 +11,14 @@ namespace blockmoe::kernels::stages {
 
 // logits, bias -> pick_expert, pick_weight, block_counts, block_rows
 Error launch_route(const Slab& slab, cudaStream_t stream);
+Error prepare_route(const contract::Geometry& geometry);
 
 // block_counts, block_rows, pick_expert -> chunks, expert_begin, row_to_token, pick_row
 Error launch_pack(const Slab& slab, cudaStream_t stream);
+Error prepare_pack();
 
 // rows, pick_row, pick_weight -> output: every element of the chunk's tokens
 Error launch_combine(const Slab& slab, std::int32_t chunk, cudaStream_t stream);
-
-// Loads the kernels above for this geometry on the current device.
-Error prepare_stages(const contract::Geometry& geometry);
+Error prepare_combine();
 
 }  // namespace blockmoe::kernels::stages

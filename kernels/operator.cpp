@@ -1,0 +1,108 @@
+// operator.cpp: see operator.h. Chooses a path once, then hands it slab after slab.
+#include "operator.h"
+
+#include <array>
+
+#include <cuda_runtime_api.h>
+
+#include "path.h"
+#include "plan/sizes.h"
+#include "portable/portable.h"
+#include "stages/slab.h"
+
+namespace blockmoe::kernels {
+namespace {
+
+// Fastest first.
+const auto& paths() {
+  static const std::array rows = {portable::path_entry()};
+  return rows;
+}
+
+const PathEntry* path_for(const Request& request, std::string* why_not) {
+  const PathEntry* found = nullptr;
+  for (const PathEntry& entry : paths()) {
+    if (request.path != Path::automatic && request.path != entry.path) continue;
+    if (entry.supports(request, why_not)) return &entry;
+    found = &entry;
+  }
+  if (found == nullptr) *why_not = "not in this build";
+  return nullptr;
+}
+
+const PathEntry& entry_of(Path path) {
+  for (const PathEntry& entry : paths()) {
+    if (entry.path == path) return entry;
+  }
+  return paths().front();  // not reached: plans hold a path of this build
+}
+
+std::string megabytes(std::size_t bytes) {
+  return std::to_string((bytes + 500'000) / 1'000'000) + " MB";
+}
+
+std::string explain_sizes(const Request& request, std::size_t bytes) {
+  const plan::Sizes s = plan::sizes_of(request.geometry, request.max_tokens);
+  const bool f32 = s.row_type == plan::RowType::f32;
+  return "workspace: " + megabytes(bytes) + ": rows of gemm2 in " + (f32 ? "f32" : "bf16") +
+         " at T = " + std::to_string(request.max_tokens) + ", " + std::to_string(s.row_capacity) +
+         " rows a chunk, at most " + std::to_string(s.max_chunks) + (s.max_chunks == 1 ? " chunk" : " chunks") +
+         " for each " + std::to_string(s.slab_capacity) + " tokens\n";
+}
+
+std::size_t round_up_to_alignment(std::size_t bytes) {
+  return (bytes + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
+}
+
+std::size_t shared_workspace_bytes(const Request& request) {
+  return round_up_to_alignment(plan::workspace_bytes(request.geometry, request.max_tokens));
+}
+
+}  // namespace
+
+bool supports(const Request& request, std::string* why_not) {
+  return path_for(request, why_not) != nullptr;
+}
+
+Plan make_plan(const Request& request) {
+  std::string ignored;
+  const PathEntry* const entry = path_for(request, &ignored);
+  Plan plan;
+  plan.request = request;
+  plan.path = entry->path;
+  plan.workspace_bytes = shared_workspace_bytes(request) + entry->workspace_bytes(request);
+  entry->describe(plan);
+  plan.explain += explain_sizes(request, plan.workspace_bytes);
+  return plan;
+}
+
+Error bind(const Plan& plan, const contract::Weights& weights, Bound* bound) {
+  bound->plan = plan;
+  bound->weights = weights;
+  return entry_of(plan.path).bind(plan, weights, &bound->path_state);
+}
+
+Error launch(const Bound& bound, const contract::Activations& activations, void* workspace, void* stream) {
+  const Request& request = bound.plan.request;
+  stages::Slab call;
+  call.geometry = request.geometry;
+  call.weights = bound.weights;
+  call.activations = activations;
+  call.sizes = plan::sizes_of(request.geometry, activations.tokens);
+  call.workspace = stages::workspace_at(workspace, plan::offsets_of(request.geometry, call.sizes));
+  call.path_workspace = static_cast<char*>(workspace) + shared_workspace_bytes(request);
+  call.sms =
+      request.max_sms > 0 && request.max_sms < request.device.sm_count ? request.max_sms : request.device.sm_count;
+  const PathEntry& entry = entry_of(bound.plan.path);
+  Error error;
+  for (std::int64_t token = 0; token < activations.tokens && error.ok(); token += call.sizes.slab_tokens) {
+    error = entry.launch_slab(stages::slab_at(call, token), bound.path_state.get(), static_cast<cudaStream_t>(stream));
+  }
+  return error;
+}
+
+const char* error_text(const Error& error) {
+  return cudaGetErrorString(static_cast<cudaError_t>(error.code));
+}
+
+}  // namespace blockmoe::kernels

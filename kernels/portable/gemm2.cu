@@ -1,0 +1,145 @@
+// gemm2.cu: the down product of each expert's rows.
+//
+//   inter        [R, I]      e4m3      inter_scale [I/128, R] f32
+//   w2           [L, H, I]   e4m3      w2_scale    [L, H/128, I/128] f32
+//   rows         [R, H]      f32 or bf16 out, not yet weighted
+//
+// A tile is (expert, 256 hidden columns, up to 64 rows): the mainloop's blocks are neighbouring blocks of columns. Where
+// H/128 is odd the last tile's second block repeats the first and is not stored.
+#include <cstdint>
+
+#include <cuda_bf16.h>
+
+#include "checked.h"
+#include "launch.h"
+#include "portable/mainloop.cuh"
+#include "portable/portable.h"
+#include "portable/shape.h"
+#include "trace.h"
+
+namespace blockmoe::kernels::portable {
+namespace {
+
+struct Gemm2Params {
+  const std::uint8_t* w2;
+  const float* w2_scale;
+  int hidden;        // H
+  int intermediate;  // I
+  int experts;       // L
+  int chunk;
+  std::int64_t row_capacity;  // R
+  stages::Workspace workspace;
+
+  __host__ __device__ int column_blocks() const { return hidden / kBlockColumns; }
+  __host__ __device__ int column_tiles() const { return (column_blocks() + kBlocks - 1) / kBlocks; }
+};
+
+struct Gemm2Source {
+  const Gemm2Params& p;
+
+  __device__ int k_size() const { return p.intermediate; }
+
+  __device__ Operands operands(const Tile& tile) const {
+    Operands o;
+    const int thread = static_cast<int>(threadIdx.x);
+    BLOCKMOE_CHECK(tile.row_begin + tile.rows <= p.row_capacity);
+#pragma unroll
+    for (int i = 0; i < kTileRows / kRowsAPass; ++i) {
+      const int row = thread / kVectors + i * kRowsAPass;
+      if (row < tile.rows) {
+        o.activations[i] = p.workspace.inter + static_cast<std::int64_t>(tile.row_begin + row) * p.intermediate;
+      }
+    }
+    if (thread < tile.rows) o.activation_scale = p.workspace.inter_scale + tile.row_begin + thread;
+    o.activation_scale_step = p.row_capacity;
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) {
+      const int block = min(tile.column * kBlocks + b, p.column_blocks() - 1);
+      const std::int64_t row = static_cast<std::int64_t>(tile.expert) * p.column_blocks() + block;
+      o.weights[b] = p.w2 + row * kBlockColumns * p.intermediate;
+      o.weight_scale[b] = p.w2_scale + row * (p.intermediate / kStep);
+    }
+    return o;
+  }
+};
+
+__device__ void store_four(const float (&x)[4], float* at) {
+  *reinterpret_cast<float4*>(at) = make_float4(x[0], x[1], x[2], x[3]);
+}
+
+__device__ void store_four(const float (&x)[4], __nv_bfloat16* at) {
+  const __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(x[0], x[1]), __floats2bfloat162_rn(x[2], x[3])};
+  *reinterpret_cast<uint2*>(at) = *reinterpret_cast<const uint2*>(pairs);
+}
+
+template <typename Row>
+__device__ void finish_gemm2(const Gemm2Params& p, const Tile& tile, const Sums& sums) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+#pragma unroll
+  for (int u = 0; u < kTileUnits; ++u) {
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const int row = row_of(lane, u, 2 * j);
+      if (row >= tile.rows) continue;
+      Row* const out = static_cast<Row*>(p.workspace.rows) + static_cast<std::int64_t>(tile.row_begin + row) * p.hidden;
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) {
+        const int block = tile.column * kBlocks + b;
+        if (block >= p.column_blocks()) continue;
+        const float four[4] = {sums.at[u][2 * b][2 * j], sums.at[u][2 * b][2 * j + 1], sums.at[u][2 * b + 1][2 * j],
+                               sums.at[u][2 * b + 1][2 * j + 1]};
+        store_four(four, out + block * kBlockColumns + warp * 16 + column_of(lane, 0, 0));
+      }
+    }
+  }
+}
+
+template <int kStages, typename Row>
+__global__ void __launch_bounds__(kThreads, 1) gemm2(const __grid_constant__ Gemm2Params p) {
+  if constexpr (kRingIsBuilt<kStages>) {
+    extern __shared__ __align__(128) char shared[];
+    if (p.workspace.chunks[p.chunk].rows == 0) return;
+    Stage* const ring = reinterpret_cast<Stage*>(shared);
+    const std::int32_t* const expert_begin =
+        p.workspace.expert_begin + static_cast<std::int64_t>(p.chunk) * (p.experts + 1);
+    const Schedule schedule =
+        Schedule::build(expert_begin, p.experts, p.column_tiles(), reinterpret_cast<int*>(ring + kStages));
+    run_tiles<kStages>(Gemm2Source{p}, schedule, ring,
+                       [&](const Tile& tile, const Sums& sums) { finish_gemm2<Row>(p, tile, sums); });
+  }
+}
+
+using Gemm2Kernel = void (*)(Gemm2Params);
+
+template <typename Row>
+Gemm2Kernel kernel_of(int stages) {
+  return stages == 5 ? gemm2<5, Row> : stages == 3 ? gemm2<3, Row> : gemm2<2, Row>;
+}
+
+}  // namespace
+
+Error launch_gemm2(const stages::Slab& slab, std::int32_t chunk, int stages, cudaStream_t stream) {
+  const TraceRange range("gemm2");
+  const contract::Geometry& g = slab.geometry;
+  Gemm2Params p = {};
+  p.w2 = slab.weights.w2;
+  p.w2_scale = slab.weights.w2_scale;
+  p.hidden = static_cast<int>(g.hidden);
+  p.intermediate = static_cast<int>(g.intermediate);
+  p.experts = g.local_experts;
+  p.chunk = chunk;
+  p.row_capacity = slab.sizes.row_capacity;
+  p.workspace = slab.workspace;
+  const Gemm2Kernel kernel =
+      slab.sizes.row_type == plan::RowType::f32 ? kernel_of<float>(stages) : kernel_of<__nv_bfloat16>(stages);
+  return launch_kernel("gemm2", kernel, shape_of_tiles(slab, p.column_tiles(), stages), stream, p);
+}
+
+Error prepare_gemm2(const contract::Geometry& geometry, int stages) {
+  const std::size_t bytes = shared_bytes_of(geometry, stages);
+  return first_error([&] { return prepare_kernel("gemm2", kernel_of<float>(stages), bytes); },
+                     [&] { return prepare_kernel("gemm2", kernel_of<__nv_bfloat16>(stages), bytes); });
+}
+
+}  // namespace blockmoe::kernels::portable
