@@ -15,6 +15,10 @@
 #include "api/validate.hpp"
 #include "blockmoe/moe.hpp"
 
+#if BLOCKMOE_WITH_CUDA
+#include "api/cuda_device.hpp"
+#endif
+
 namespace blockmoe {
 namespace {
 
@@ -123,8 +127,12 @@ Result<DeviceInfo> query(Device device) {
     return api::refuse("device.type", join(static_cast<std::int32_t>(device.type)), "cpu (0) or cuda (1)");
   }
   if (device.index < 0) return api::refuse("device.index", join(device.index), "0 or more");
+#if BLOCKMOE_WITH_CUDA
+  return api::query_cuda_device(device.index);
+#else
   return Status(StatusCode::unsupported,
                 join("device: ", api::text_of(device), ", but this build has no GPU backends"));
+#endif
 }
 
 }  // namespace

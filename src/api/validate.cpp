@@ -11,15 +11,57 @@ namespace {
 
 constexpr std::int64_t kBlock = contract::kScaleBlock;
 constexpr std::int64_t kVector = 16;  // bytes that kernels read and write at once, where an alignment is asked for
+
 constexpr std::array<DType, 2> kE4m3 = {DType::float8_e4m3, DType::float8_e4m3};
 constexpr std::array<DType, 2> kF32 = {DType::float32, DType::float32};
 constexpr std::array<DType, 2> kBf16 = {DType::bfloat16, DType::bfloat16};
 constexpr std::array<DType, 2> kF32OrBf16 = {DType::float32, DType::bfloat16};
 
-Status check_tensor(const Tensor& tensor, const ExpectedTensor& expected, Device device) {
-  BLOCKMOE_RETURN_IF_ERROR(check_form(tensor, expected, device));
-  return check_address(tensor, expected);
-}
+constexpr TensorRule kBias = {.name = "routing_bias", .axes = "[E]", .rank = 1, .dtypes = kF32OrBf16, .optional = true};
+constexpr TensorRule kGemm1 = {
+    .name = "gemm1_weights", .axes = "[L, 2I, H]", .rank = 3, .dtypes = kE4m3, .alignment = kVector};
+constexpr TensorRule kGemm1Scale = {.name = "gemm1_weights_scale",
+                                    .axes = "[L, 2I/128, H/128]",
+                                    .rank = 3,
+                                    .dtypes = kF32,
+                                    .source = "gemm1_weights",
+                                    .source_detail = ", blocks of 128"};
+constexpr TensorRule kGemm2 = {
+    .name = "gemm2_weights", .axes = "[L, H, I]", .rank = 3, .dtypes = kE4m3, .alignment = kVector};
+constexpr TensorRule kGemm2Scale = {.name = "gemm2_weights_scale",
+                                    .axes = "[L, H/128, I/128]",
+                                    .rank = 3,
+                                    .dtypes = kF32,
+                                    .source = "gemm2_weights",
+                                    .source_detail = ", blocks of 128"};
+
+constexpr TensorRule kHidden = {.name = "hidden_states",
+                                .axes = "[T, H]",
+                                .rank = 2,
+                                .dtypes = kE4m3,
+                                .alignment = kVector,
+                                .pitch_multiple = kVector};
+constexpr TensorRule kLogits = {.name = "routing_logits",
+                                .axes = "[T, E]",
+                                .rank = 2,
+                                .dtypes = kF32OrBf16,
+                                .pitch_multiple = 1,
+                                .source = "hidden_states",
+                                .source_detail = ", a logit for each expert of the plan"};
+constexpr TensorRule kHiddenScale = {.name = "hidden_states_scale",
+                                     .axes = "[H/128, T]",
+                                     .rank = 2,
+                                     .dtypes = kF32,
+                                     .pitch_multiple = 1,
+                                     .source = "hidden_states",
+                                     .source_detail = ", blocks of 128"};
+constexpr TensorRule kOutput = {.name = "output",
+                                .axes = "[T, H]",
+                                .rank = 2,
+                                .dtypes = kBf16,
+                                .alignment = kVector,
+                                .pitch_multiple = kVector / 2,
+                                .source = "hidden_states"};
 
 contract::FloatType float_type(DType dtype) {
   return dtype == DType::bfloat16 ? contract::FloatType::bf16 : contract::FloatType::f32;
@@ -32,101 +74,29 @@ T* address_of(const Tensor& tensor) {
 
 // ---- bind
 
-Status check_bias(const Tensor& bias, const contract::Geometry& g, Device device) {
-  if (is_absent(bias)) return {};
-  const std::int64_t natural = bytes_of(bias.dtype);
-  return check_tensor(bias,
-                      {.name = "routing_bias",
-                       .axes = "[E]",
-                       .rank = 1,
-                       .shape = {g.experts},
-                       .dtypes = kF32OrBf16,
-                       .alignment = natural},
-                      device);
-}
-
-Status check_matrix(const Tensor& tensor, const char* name, const char* axes, std::array<std::int64_t, 3> shape,
-                    Device device) {
-  return check_tensor(
-      tensor, {.name = name, .axes = axes, .rank = 3, .shape = shape, .dtypes = kE4m3, .alignment = kVector}, device);
-}
-
-// One scale per 128x128 block of a checked matrix.
-Status check_matrix_scale(const Tensor& scale, const char* name, const char* axes, const Tensor& matrix,
-                          const char* matrix_name, Device device) {
-  return check_tensor(scale,
-                      {.name = name,
-                       .axes = axes,
-                       .rank = 3,
-                       .shape = {matrix.dim(0), matrix.dim(1) / kBlock, matrix.dim(2) / kBlock},
-                       .dtypes = kF32,
-                       .alignment = sizeof(float),
-                       .source_name = matrix_name,
-                       .source = &matrix,
-                       .source_detail = ", blocks of 128"},
-                      device);
-}
-
 Status check_factor(float factor) {
   if (std::isfinite(factor)) return {};
   return refuse("routed_scaling_factor", std::isnan(factor) ? "NaN" : "infinite", "a finite number");
 }
 
+Status check_weights(const Weights& weights, const contract::Geometry& g, Device device) {
+  const std::int64_t L = g.local_experts, H = g.hidden, I = g.intermediate;
+  const std::array<TensorCheck, 5> checks = {{
+      {weights.routing_bias, kBias, {g.experts}, device},
+      {weights.gemm1_weights, kGemm1, {L, 2 * I, H}, device},
+      {weights.gemm1_weights_scale, kGemm1Scale, {L, 2 * I / kBlock, H / kBlock}, device, &weights.gemm1_weights},
+      {weights.gemm2_weights, kGemm2, {L, H, I}, device},
+      {weights.gemm2_weights_scale, kGemm2Scale, {L, H / kBlock, I / kBlock}, device, &weights.gemm2_weights},
+  }};
+  for (const TensorCheck& check : checks) {
+    if (check.rule.optional && is_absent(check.tensor)) continue;
+    if (const Fault fault = check.form_fault(); fault != Fault::none) return check.refuse(fault);
+    if (const Fault fault = check.address_fault(); fault != Fault::none) return check.refuse(fault);
+  }
+  return check_factor(weights.routed_scaling_factor);
+}
+
 // ---- run
-
-struct CallTensors {
-  ExpectedTensor hidden_states;
-  ExpectedTensor routing_logits;
-  ExpectedTensor hidden_states_scale;
-  ExpectedTensor output;
-};
-
-// T is that of hidden_states.
-CallTensors expected_of_call(const Activations& activations, const contract::Geometry& g) {
-  const Tensor& hidden = activations.hidden_states;
-  const std::int64_t tokens = hidden.rank == 2 ? hidden.dim(0) : kUnknownTokens;
-  return {.hidden_states = {.name = "hidden_states",
-                            .axes = "[T, H]",
-                            .rank = 2,
-                            .shape = {tokens, g.hidden},
-                            .dtypes = kE4m3,
-                            .alignment = kVector,
-                            .pitch_multiple = kVector},
-          .routing_logits = {.name = "routing_logits",
-                             .axes = "[T, E]",
-                             .rank = 2,
-                             .shape = {tokens, g.experts},
-                             .dtypes = kF32OrBf16,
-                             .alignment = bytes_of(activations.routing_logits.dtype),
-                             .pitch_multiple = 1,
-                             .source_name = "hidden_states",
-                             .source = &hidden,
-                             .source_detail = ", a logit for each expert of the plan"},
-          .hidden_states_scale = {.name = "hidden_states_scale",
-                                  .axes = "[H/128, T]",
-                                  .rank = 2,
-                                  .shape = {g.hidden_blocks(), tokens},
-                                  .dtypes = kF32,
-                                  .alignment = sizeof(float),
-                                  .pitch_multiple = 1,
-                                  .source_name = "hidden_states",
-                                  .source = &hidden,
-                                  .source_detail = ", blocks of 128"},
-          .output = {.name = "output",
-                     .axes = "[T, H]",
-                     .rank = 2,
-                     .shape = {tokens, g.hidden},
-                     .dtypes = kBf16,
-                     .alignment = kVector,
-                     .pitch_multiple = kVector / 2,
-                     .source_name = "hidden_states",
-                     .source = &hidden}};
-}
-
-Status check_tokens(const Tensor& hidden, std::int64_t largest) {
-  if (hidden.rank != 2 || (hidden.dim(0) >= 0 && hidden.dim(0) <= largest)) return {};
-  return refuse("hidden_states", join("T = ", hidden.dim(0)), join("0 to ", largest), "max_tokens of the plan");
-}
 
 Status check_workspace(const Workspace& workspace, const WorkspaceNeed& need) {
   if (need.bytes == 0) return {};
@@ -139,11 +109,6 @@ Status check_workspace(const Workspace& workspace, const WorkspaceNeed& need) {
                 join("a multiple of ", need.alignment, " bytes"));
 }
 
-Status check_alone(const ByteRange& written, const ByteRange& other) {
-  if (!written.overlaps(other)) return {};
-  return refuse(written.name, join("overlaps ", other.name), "memory of its own");
-}
-
 // What a call writes overlaps nothing else that it touches.
 Status check_overlaps(const Activations& activations, const Tensor& output, const Workspace& workspace,
                       const WorkspaceNeed& need, const CheckedWeights& bound) {
@@ -153,10 +118,17 @@ Status check_overlaps(const Activations& activations, const Tensor& output, cons
   const std::array<ByteRange, 3> inputs = {range_of("routing_logits", activations.routing_logits),
                                            range_of("hidden_states", activations.hidden_states),
                                            range_of("hidden_states_scale", activations.hidden_states_scale)};
-  BLOCKMOE_RETURN_IF_ERROR(check_alone(scratch, result));
+  const auto refuse_overlap = [](const ByteRange& written, const ByteRange& other) {
+    return refuse(written.name, join("overlaps ", other.name), "memory of its own");
+  };
+  if (scratch.overlaps(result)) return refuse_overlap(scratch, result);
   for (const ByteRange& written : {result, scratch}) {
-    for (const ByteRange& input : inputs) BLOCKMOE_RETURN_IF_ERROR(check_alone(written, input));
-    for (const ByteRange& input : bound.ranges) BLOCKMOE_RETURN_IF_ERROR(check_alone(written, input));
+    for (const ByteRange& input : inputs) {
+      if (written.overlaps(input)) return refuse_overlap(written, input);
+    }
+    for (const ByteRange& input : bound.ranges) {
+      if (written.overlaps(input)) return refuse_overlap(written, input);
+    }
   }
   return {};
 }
@@ -179,20 +151,7 @@ contract::Activations contract_of(const Activations& activations, const Tensor& 
 Result<CheckedWeights> validate_weights(const Weights& weights, const PlanRequest& plan) {
   Weights given;
   BLOCKMOE_RETURN_IF_ERROR(read_struct("weights", weights, &given));
-
-  const contract::Geometry& g = plan.geometry;
-  const Device device = plan.device.device;
-  BLOCKMOE_RETURN_IF_ERROR(check_bias(given.routing_bias, g, device));
-  BLOCKMOE_RETURN_IF_ERROR(check_matrix(given.gemm1_weights, "gemm1_weights", "[L, 2I, H]",
-                                        {g.local_experts, 2 * g.intermediate, g.hidden}, device));
-  BLOCKMOE_RETURN_IF_ERROR(check_matrix_scale(given.gemm1_weights_scale, "gemm1_weights_scale", "[L, 2I/128, H/128]",
-                                              given.gemm1_weights, "gemm1_weights", device));
-  BLOCKMOE_RETURN_IF_ERROR(check_matrix(given.gemm2_weights, "gemm2_weights", "[L, H, I]",
-                                        {g.local_experts, g.hidden, g.intermediate}, device));
-  BLOCKMOE_RETURN_IF_ERROR(check_matrix_scale(given.gemm2_weights_scale, "gemm2_weights_scale", "[L, H/128, I/128]",
-                                              given.gemm2_weights, "gemm2_weights", device));
-  BLOCKMOE_RETURN_IF_ERROR(check_factor(given.routed_scaling_factor));
-
+  BLOCKMOE_RETURN_IF_ERROR(check_weights(given, plan.geometry, plan.device.device));
   return CheckedWeights{
       .weights = {.routing_bias = given.routing_bias.data,
                   .routing_bias_type = float_type(given.routing_bias.dtype),
@@ -215,20 +174,27 @@ Status validate_call(const Activations& activations, const Tensor& output, const
   Activations given;
   BLOCKMOE_RETURN_IF_ERROR(read_struct("activations", activations, &given));
 
+  const contract::Geometry& g = plan.geometry;
   const Device device = plan.device.device;
-  const CallTensors expected = expected_of_call(given, plan.geometry);
-  BLOCKMOE_RETURN_IF_ERROR(check_tokens(given.hidden_states, plan.max_tokens));
-  BLOCKMOE_RETURN_IF_ERROR(check_form(given.hidden_states, expected.hidden_states, device));
-  BLOCKMOE_RETURN_IF_ERROR(check_form(given.routing_logits, expected.routing_logits, device));
-  BLOCKMOE_RETURN_IF_ERROR(check_form(given.hidden_states_scale, expected.hidden_states_scale, device));
-  BLOCKMOE_RETURN_IF_ERROR(check_form(output, expected.output, device));
-
+  const Tensor& hidden = given.hidden_states;
+  const std::int64_t T = hidden.rank == kHidden.rank ? hidden.dim(0) : kUnknownTokens;
+  if (hidden.rank == kHidden.rank && (T < 0 || T > plan.max_tokens)) {
+    return refuse("hidden_states", join("T = ", T), join("0 to ", plan.max_tokens), "max_tokens of the plan");
+  }
+  const std::array<TensorCheck, 4> checks = {{
+      {hidden, kHidden, {T, g.hidden}, device},
+      {given.routing_logits, kLogits, {T, g.experts}, device, &hidden},
+      {given.hidden_states_scale, kHiddenScale, {g.hidden_blocks(), T}, device, &hidden},
+      {output, kOutput, {T, g.hidden}, device, &hidden},
+  }};
+  for (const TensorCheck& check : checks) {
+    if (const Fault fault = check.form_fault(); fault != Fault::none) return check.refuse(fault);
+  }
   *call = contract_of(given, output);
-  if (call->tokens == 0) return {};
-  BLOCKMOE_RETURN_IF_ERROR(check_address(given.hidden_states, expected.hidden_states));
-  BLOCKMOE_RETURN_IF_ERROR(check_address(given.routing_logits, expected.routing_logits));
-  BLOCKMOE_RETURN_IF_ERROR(check_address(given.hidden_states_scale, expected.hidden_states_scale));
-  BLOCKMOE_RETURN_IF_ERROR(check_address(output, expected.output));
+  if (T == 0) return {};
+  for (const TensorCheck& check : checks) {
+    if (const Fault fault = check.address_fault(); fault != Fault::none) return check.refuse(fault);
+  }
   BLOCKMOE_RETURN_IF_ERROR(check_workspace(workspace, need));
   return check_overlaps(given, output, workspace, need, bound);
 }

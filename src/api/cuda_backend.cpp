@@ -1,0 +1,122 @@
+#include "api/cuda_backend.hpp"
+
+#include <array>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "api/cuda_device.hpp"
+#include "api/refusal.hpp"
+#include "api/return_if_error.hpp"
+#include "operator.h"
+
+namespace blockmoe::api {
+namespace {
+
+struct Named {
+  const char* name;
+  const void* pointer;  // null: absent
+};
+
+kernels::Request request_of(const PlanRequest& request, kernels::Path path) {
+  kernels::Request r;
+  r.geometry = request.geometry;
+  r.max_tokens = request.max_tokens;
+  r.device = {request.device.compute_capability, request.device.sm_count, request.device.shared_memory_per_block};
+  r.path = path;
+  r.max_sms = request.options.max_sms;
+  return r;
+}
+
+Status status_of(const kernels::Error& error) {
+  if (error.ok()) return {};
+  return {StatusCode::device_error, join("kernel ", error.kernel, ": ", kernels::error_text(error))};
+}
+
+// A tensor says where it is; this asks the driver, since a kernel that reads elsewhere takes the whole context down.
+Status check_memory(std::span<const Named> tensors, std::int32_t index) {
+  for (const Named& tensor : tensors) {
+    if (tensor.pointer == nullptr) continue;
+    const std::string found = not_memory_of(tensor.pointer, index);
+    if (!found.empty()) return refuse(tensor.name, found, join("memory of cuda:", index));
+  }
+  return {};
+}
+
+template <kernels::Path kPath>
+bool supports(const PlanRequest& request, std::string* why_not) {
+  return kernels::supports(request_of(request, kPath), why_not);
+}
+
+template <kernels::Path kPath>
+Result<BackendPlan> plan(const PlanRequest& request) {
+  auto made = std::make_shared<const kernels::Plan>(kernels::make_plan(request_of(request, kPath)));
+  BackendPlan decided;
+  decided.path = made->name;
+  decided.explain = made->explain;
+  decided.workspace = {made->workspace_bytes, kernels::kWorkspaceAlignment, WorkspaceInit::anything};
+  decided.state = std::move(made);
+  return decided;
+}
+
+// A plan may have been made for a device that is elsewhere.
+Status check_device(const PlanRequest& request) {
+  const std::int32_t index = request.device.device.index;
+  const Result<DeviceInfo> here = query_cuda_device(index);
+  BLOCKMOE_RETURN_IF_ERROR(here.status());
+  const auto text = [](const DeviceInfo& info) {
+    return join("compute capability ", info.compute_capability, " with ", info.sm_count, " multiprocessors");
+  };
+  const DeviceInfo& found = here.value();
+  if (found.compute_capability == request.device.compute_capability && found.sm_count >= request.device.sm_count &&
+      found.shared_memory_per_block >= request.device.shared_memory_per_block) {
+    return {};
+  }
+  return refuse("device", join("cuda:", index, ", ", text(found)), text(request.device), "the plan was made for that");
+}
+
+Result<BackendBinding> bind(const PlanRequest& request, const BackendPlan& decided, const contract::Weights& weights) {
+  BLOCKMOE_RETURN_IF_ERROR(check_device(request));
+  const std::int32_t index = request.device.device.index;
+  const std::array tensors = {Named{"routing_bias", weights.routing_bias}, Named{"gemm1_weights", weights.w13},
+                              Named{"gemm1_weights_scale", weights.w13_scale}, Named{"gemm2_weights", weights.w2},
+                              Named{"gemm2_weights_scale", weights.w2_scale}};
+  BLOCKMOE_RETURN_IF_ERROR(check_memory(tensors, index));
+  const CurrentDevice current(index);
+  BLOCKMOE_RETURN_IF_ERROR(current.status());
+  auto bound = std::make_shared<kernels::Bound>();
+  BLOCKMOE_RETURN_IF_ERROR(
+      status_of(kernels::bind(*static_cast<const kernels::Plan*>(decided.state.get()), weights, bound.get())));
+  return BackendBinding{std::move(bound)};
+}
+
+Status run(const PlanRequest& request, const BackendPlan&, const BackendBinding& binding, const contract::Weights&,
+           const contract::Activations& activations, void* workspace, Stream stream) {
+  const std::int32_t index = request.device.device.index;
+  const std::array tensors = {Named{"routing_logits", activations.routing_logits},
+                              Named{"hidden_states", activations.hidden},
+                              Named{"hidden_states_scale", activations.hidden_scale},
+                              Named{"output", activations.output}, Named{"workspace", workspace}};
+  BLOCKMOE_RETURN_IF_ERROR(check_memory(tensors, index));
+  const CurrentDevice current(index);
+  BLOCKMOE_RETURN_IF_ERROR(current.status());
+  return status_of(
+      kernels::launch(*static_cast<const kernels::Bound*>(binding.state.get()), activations, workspace, stream));
+}
+
+template <kernels::Path kPath>
+BackendEntry entry(Backend backend, const char* name) {
+  return {backend, name, DeviceType::cuda, supports<kPath>, plan<kPath>, bind, run};
+}
+
+}  // namespace
+
+BackendEntry portable_entry() {
+  return entry<kernels::Path::portable>(Backend::portable, "portable");
+}
+
+BackendEntry hopper_entry() {
+  return entry<kernels::Path::hopper>(Backend::hopper, "hopper");
+}
+
+}  // namespace blockmoe::api
