@@ -1,7 +1,8 @@
 // combine.cu: a token's output row is the weighted sum of its local picks' rows, in pick order, in fp32, rounded once.
 //
 //   rows      [R, H] f32 or bf16     pick_row [T', P], pick_weight [T', P]
-//   output    [T', H] bf16 out: every element of the chunk's tokens, zeros for a token without a local pick
+//   output    [T', H] bf16 out, rows aligned to 16 bytes: every element of the chunk's tokens, zeros for a token without
+//             a local pick
 //
 // A CTA takes (token, segment of 1024 columns), 8 columns a thread.
 #include <cstdint>
@@ -25,7 +26,6 @@ struct CombineParams {
   int hidden;  // H
   int picks;   // P
   int chunk;
-  bool vectors;  // the output may be written 16 bytes at once
   std::uint16_t* output;
   std::int64_t output_pitch;
   Workspace workspace;
@@ -48,21 +48,14 @@ __device__ void load(const __nv_bfloat16* at, float (&x)[kColumnsAThread]) {
   }
 }
 
-__device__ void store(const float (&x)[kColumnsAThread], bool vectors, std::uint16_t* at) {
+__device__ void store(const float (&x)[kColumnsAThread], std::uint16_t* at) {
   std::uint32_t words[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const __nv_bfloat162 pair = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
     words[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
   }
-  if (vectors) {
-    *reinterpret_cast<uint4*>(at) = make_uint4(words[0], words[1], words[2], words[3]);
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < kColumnsAThread; ++i) {
-    at[i] = static_cast<std::uint16_t>(i % 2 == 0 ? words[i / 2] : words[i / 2] >> 16);
-  }
+  *reinterpret_cast<uint4*>(at) = make_uint4(words[0], words[1], words[2], words[3]);
 }
 
 template <typename Row>
@@ -86,7 +79,7 @@ __global__ void __launch_bounds__(kThreads) combine(const __grid_constant__ Comb
 #pragma unroll
       for (int i = 0; i < kColumnsAThread; ++i) sum[i] = __fmaf_rn(weight, x[i], sum[i]);
     }
-    store(sum, p.vectors, p.output + token * p.output_pitch + column);
+    store(sum, p.output + token * p.output_pitch + column);
   }
 }
 
@@ -99,7 +92,6 @@ Error launch_combine(const Slab& slab, std::int32_t chunk, cudaStream_t stream) 
   p.hidden = static_cast<int>(slab.geometry.hidden);
   p.picks = slab.sizes.picks;
   p.chunk = chunk;
-  p.vectors = reinterpret_cast<std::uintptr_t>(a.output) % 16 == 0 && a.output_pitch % 8 == 0;
   p.output = a.output;
   p.output_pitch = a.output_pitch;
   p.workspace = slab.workspace;
