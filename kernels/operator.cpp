@@ -83,8 +83,14 @@ Error bind(const Plan& plan, const contract::Weights& weights, Bound* bound) {
 }
 
 Error launch(const Bound& bound, const contract::Activations& activations, void* workspace, void* stream) {
+  return launch_stages(bound, activations, workspace, stream, kAllStages);
+}
+
+Error launch_stages(const Bound& bound, const contract::Activations& activations, void* workspace, void* stream,
+                    std::uint32_t stages) {
   const Request& request = bound.plan.request;
   stages::Slab call;
+  call.wanted = stages;
   call.geometry = request.geometry;
   call.weights = bound.weights;
   call.activations = activations;

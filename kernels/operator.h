@@ -60,6 +60,9 @@ struct Error {
   bool ok() const { return code == 0; }
 };
 
+// The operator's stages, as bits. A path that fuses stages runs its kernel for the first of them.
+enum Stage : std::uint32_t { kRoute = 1, kPack = 2, kGemm1 = 4, kGemm2 = 8, kCombine = 16, kAllStages = 31 };
+
 // Whether this build has the path asked for and the device can run it; `why_not` is written where it can't.
 bool supports(const Request& request, std::string* why_not);
 
@@ -72,6 +75,11 @@ Error bind(const Plan& plan, const contract::Weights& weights, Bound* bound);
 // One call on `stream` (a cudaStream_t), with the plan's device current. `workspace` holds plan.workspace_bytes at
 // kWorkspaceAlignment; its contents may be anything before and mean nothing after. T = 0 launches nothing.
 Error launch(const Bound& bound, const contract::Activations& activations, void* workspace, void* stream);
+
+// The same for some stages alone, to time them: what the others leave in `workspace` must be there from a whole call on
+// the same arguments.
+Error launch_stages(const Bound& bound, const contract::Activations& activations, void* workspace, void* stream,
+                    std::uint32_t stages);
 
 // The text of an Error's code, from the runtime.
 const char* error_text(const Error& error);

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "blockmoe/moe.hpp"
+#include "verify/oracle.hpp"
 #include "workload/inputs.hpp"
 
 namespace blockmoe::cli {
@@ -30,13 +31,13 @@ class HostBuffer {
   std::size_t alignment_ = 0;
 };
 
-// Times of whole calls, routing to combine, by the steady clock: weights bound, inputs and workspace as the call before
-// left them in the caches.
+// Times of whole calls, routing to combine, weights bound before.
 struct CallTimes {
   double median_us = 0;
   double min_us = 0;
   double max_us = 0;
   int runs = 0;
+  std::string how;  // what was timed, for the report
 };
 
 struct CallResult {
@@ -47,19 +48,27 @@ struct CallResult {
   bool repeatable = true;  // the last of the timed calls gave the first call's bits
 };
 
+class GpuCaller;
+
 class Caller {
  public:
   Caller(const DeviceInfo& device, const Options& options);
+  ~Caller();
 
   // One call on poisoned memory, whose output is the result's, then timed calls: at least 3, and more while they are
   // short. Throws InputError or RunError.
   CallResult call(const workload::Inputs& inputs);
 
+  // Where the oracle's products on the last call's inputs are computed: on the GPU, or empty for this CPU.
+  verify::ExpertRowsElsewhere oracle_products() const;
+
  private:
+  CallResult call_on_cpu(const workload::Inputs& inputs);
   Workspace workspace_for(const Plan& plan);
 
   DeviceInfo device_;
   Options options_;
+  std::unique_ptr<GpuCaller> gpu_;  // null on the CPU
   HostBuffer workspace_;
   HostBuffer first_output_;
   HostBuffer timed_output_;

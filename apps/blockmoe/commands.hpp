@@ -15,5 +15,6 @@ Command add_verify(CLI::App& app);  // verify.cpp
 Command add_run(CLI::App& app);     // run.cpp
 Command add_plan(CLI::App& app);    // plan.cpp
 Command add_info(CLI::App& app);    // info.cpp
+Command add_bench(CLI::App& app);   // bench.cpp
 
 }  // namespace blockmoe::cli

@@ -33,7 +33,7 @@ ordered_json to_json(const verify::Comparison& c) {
 }
 
 ordered_json to_json(const CallTimes& times) {
-  return {{"median_us", times.median_us}, {"min_us", times.min_us}, {"max_us", times.max_us}, {"runs", times.runs}};
+  return {{"median_us", times.median_us}, {"min_us", times.min_us}, {"max_us", times.max_us}, {"runs", times.runs}, {"how", times.how}};
 }
 
 }  // namespace
@@ -58,6 +58,8 @@ Measurement LibraryCheck::measure(const workload::Workload& given, Progress& pro
   const CallResult call = caller_.call(inputs);
   progress.show("comparing with the oracle");
   oracle_options_.seed = row.seed;
+  oracle_options_.products = caller_.oracle_products();
+  timing_ = call.times.how;
   const verify::OracleResult oracle =
       verify::run_oracle(inputs.geometry, inputs.weights, inputs.activations, oracle_options_);
   gates_ = call.backend == Backend::cpu ? verify::kCpuGates : verify::kTensorCoreGates;

@@ -29,6 +29,9 @@ class LibraryCheck {
   // The gates of the backend that ran last.
   const verify::Gates& gates() const { return gates_; }
 
+  // What the last latency is the median of.
+  const std::string& timing() const { return timing_; }
+
   // What a reader of the report must know: sentences of all rows so far, each once.
   const std::vector<std::string>& notes() const { return notes_; }
 
@@ -41,6 +44,7 @@ class LibraryCheck {
   verify::Gates gates_ = verify::kCpuGates;
   workload::InputMaker maker_;
   Caller caller_;
+  std::string timing_;
   std::vector<std::string> notes_;
 };
 

@@ -23,6 +23,7 @@ struct Subcommand {
 
 constexpr std::array kSubcommands{
     Subcommand{"verify", add_verify},
+    Subcommand{"bench", add_bench},
     Subcommand{"run", add_run},
     Subcommand{"plan", add_plan},
     Subcommand{"info", add_info},

@@ -156,8 +156,8 @@ int run_run(const RunOptions& o, bool has_tokens) {
   if (o.quiet) return kAllPassed;
   fmt::print("{} tokens, {} rows, {} of {} local experts active, on {}\n", inputs.tokens(), routing.rows,
              routing.active_experts, inputs.geometry.local_experts, call.path);
-  fmt::print("{:.1f} us, the median of {} whole calls ({:.1f} to {:.1f}), caches warm\n", call.times.median_us,
-             call.times.runs, call.times.min_us, call.times.max_us);
+  fmt::print("{:.1f} us ({:.1f} to {:.1f}), the median of {} runs: {}\n", call.times.median_us, call.times.min_us,
+             call.times.max_us, call.times.runs, call.times.how);
   for (const std::string& note : inputs.notes) fmt::print("note: {}\n", note);
   return kAllPassed;
 }

@@ -248,7 +248,7 @@ std::vector<std::string> remarks_of(const Sides& sides) {
   std::vector<std::string> remarks{
       fmt::format("gates: relative L2 at most {} where the oracle requantises, {} where it does not", gates.requantised,
                   gates.plain),
-      "latency: median of at least 3 whole calls by the steady clock, weights bound before, caches warm"};
+      "latency: median of " + sides.library->timing()};
   for (const std::string& note : sides.library->notes()) remarks.push_back("note: " + note);
   return remarks;
 }

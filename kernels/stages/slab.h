@@ -5,12 +5,14 @@
 
 #include "contract/call.h"
 #include "contract/geometry.h"
+#include "operator.h"
 #include "plan/sizes.h"
 #include "stages/layout.h"
 
 namespace blockmoe::kernels::stages {
 
 struct Slab {
+  std::uint32_t wanted = kAllStages;   // the stages to launch
   contract::Geometry geometry;
   contract::Weights weights;
   contract::Activations activations;  // of the slab: pointers moved to its first token, `tokens` its own number

@@ -38,6 +38,13 @@ Result<GpuCall> GpuCall::create(const workload::Inputs& inputs, const DeviceInfo
   return GpuCall(std::move(plan).value(), std::move(bound).value(), std::move(placed).value(), std::move(workspace).value(), std::move(output).value());
 }
 
+contract::Activations GpuCall::activations() const {
+  contract::Activations activations = inputs_.activations;
+  activations.output = static_cast<std::uint16_t*>(output_.get());
+  activations.output_pitch = hidden_;
+  return activations;
+}
+
 Status GpuCall::enqueue(void* stream) const {
   const Device device = inputs_.public_activations.hidden_states.device;
   const Tensor output = Tensor::contiguous(output_.get(), DType::bfloat16, device, {tokens_, hidden_});

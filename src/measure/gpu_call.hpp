@@ -23,6 +23,10 @@ class GpuCall {
   const Plan& plan() const { return plan_; }
   const DeviceInputs& inputs() const { return inputs_; }
 
+  /// What the operator's own layers take: device pointers, output included, and the workspace.
+  contract::Activations activations() const;
+  void* workspace() const { return workspace_.get(); }
+
   /// Puts the call on `stream`.
   Status enqueue(void* stream) const;
   /// Output [T, H] bf16 as the last call left it, after waiting for the device.

@@ -60,7 +60,7 @@ Sample summarise(std::vector<double> times_us) {
     const auto rank = static_cast<std::size_t>(std::ceil(q * static_cast<double>(n)));
     return times_us[std::min(n - 1, rank == 0 ? 0 : rank - 1)];
   };
-  return {n % 2 == 1 ? times_us[n / 2] : 0.5 * (times_us[n / 2 - 1] + times_us[n / 2]), at(0.1), at(0.9), static_cast<int>(n)};
+  return {n % 2 == 1 ? times_us[n / 2] : 0.5 * (times_us[n / 2 - 1] + times_us[n / 2]), at(0.1), at(0.9), times_us.front(), times_us.back(), static_cast<int>(n)};
 }
 
 struct Timer::State {

@@ -17,6 +17,8 @@ struct Sample {
   double median_us = 0;
   double p10_us = 0;
   double p90_us = 0;
+  double min_us = 0;
+  double max_us = 0;
   int runs = 0;
 };
 

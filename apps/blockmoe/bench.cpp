@@ -1,0 +1,135 @@
+// bench.cpp: `blockmoe bench`: how long one call of the operator takes on a GPU, beside the floor of the same run.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench_gpu.hpp"
+#include "bench_report.hpp"
+#include "commands.hpp"
+#include "error.hpp"
+#include "options.hpp"
+#include "output_file.hpp"
+#include "progress.hpp"
+#include "report.hpp"
+#include "workload_file.hpp"
+
+namespace blockmoe::cli {
+namespace {
+
+constexpr const char* kFooter = R"(One call, routing to combine, is captured as a CUDA graph and replayed on a flushed L2 (256 MiB written, then 256 MiB
+of something else read). floor = max(read of the active experts' weights by the best plain reader, flops at the rate of
+a dense FP8 product), both measured in the same run. stages alone: each stage's launches by themselves, flushed too, so
+they add up to more than the call.
+
+Examples:
+  blockmoe bench --all                               the 19 shapes of the benchmark
+  blockmoe bench --tokens 1 --tokens 64 --stages     two sizes, stage by stage
+  blockmoe bench --all --routing zipf --json bench.json --markdown bench.md --commit abc123)";
+
+struct BenchOptions {
+  std::string workloads;
+  Selection selection;
+  std::vector<std::int64_t> tokens;
+  DrawOptions draw;
+  BackendOptions backend;
+  BenchTiming timing;
+  std::string json;
+  std::string markdown;
+  std::string commit;
+  bool quiet = false;
+};
+
+void add_options(CLI::App& app, BenchOptions& o) {
+  o.backend.device = "cuda";
+  app.add_option("--workloads", o.workloads, "JSONL file of workloads; without it, the benchmark's 19 shapes")
+      ->type_name("FILE")
+      ->group("Workloads");
+  app.add_flag("--all", o.selection.all, "Rows of every split, not of dev alone")->group("Workloads");
+  app.add_option("--uuid", o.selection.uuids, "This row; repeatable")->type_name("U")->allow_extra_args(false)->group("Workloads");
+  app.add_option("--tokens", o.tokens, "A drawn call of T tokens of DeepSeek-V3's layer instead of rows; repeatable")
+      ->type_name("T")
+      ->allow_extra_args(false)
+      ->check(CLI::Range(std::int64_t{0}, contract::kMaxTokens))
+      ->group("Workloads");
+  o.draw.add(app);
+  o.backend.add(app);
+  app.add_option("--runs", o.timing.runs, "Timed replays of each call")->check(CLI::Range(1, 10000))->capture_default_str()->group("Timing");
+  app.add_option("--warmup", o.timing.warmup, "Replays before them")->check(CLI::Range(0, 1000))->capture_default_str()->group("Timing");
+  app.add_flag("--eager", o.timing.eager, "Time the call without a graph too")->group("Timing");
+  app.add_flag("--stages", o.timing.stages, "Time each stage alone too")->group("Timing");
+  app.add_option("--json", o.json, "Write the figures as JSON")->type_name("FILE")->group("Reports");
+  app.add_option("--markdown", o.markdown, "Write the figures as a Markdown table")->type_name("FILE")->group("Reports");
+  app.add_option("--commit", o.commit, "Commit in the reports")->group("Reports");
+  app.add_flag("--quiet", o.quiet, "Print nothing but the ceilings and notes")->group("Reports");
+}
+
+std::vector<workload::Workload> rows_of(const BenchOptions& o) {
+  if (o.tokens.empty()) {
+    const WorkloadFile file = find_workload_file(o.workloads);
+    return select(value_or_raise(workload::read_workloads(file.path.string())), o.selection, file.shown);
+  }
+  std::vector<workload::Workload> rows;
+  for (const std::int64_t tokens : o.tokens) {
+    workload::Workload row;
+    row.uuid = fmt::format("T{}", tokens);
+    row.tokens = tokens;
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+// The command as the report quotes it: what decides the figures, not where files lie.
+std::string command_of(const BenchOptions& o) {
+  std::string text = fmt::format("blockmoe bench --backend {} --profile {} --routing {} --runs {} --warmup {}", o.backend.backend, o.draw.profile,
+                                 o.draw.routing, o.timing.runs, o.timing.warmup);
+  if (o.draw.seed) text += fmt::format(" --seed {}", *o.draw.seed);
+  if (o.selection.all) text += " --all";
+  for (const std::string& uuid : o.selection.uuids) text += " --uuid " + uuid;
+  for (const std::int64_t tokens : o.tokens) text += fmt::format(" --tokens {}", tokens);
+  return text;
+}
+
+int run_bench(const BenchOptions& o) {
+  for (const auto& [option, path] : {std::pair("--json", o.json), std::pair("--markdown", o.markdown)})
+    if (!path.empty()) require_writable(option, path);
+  std::vector<workload::Workload> rows = rows_of(o);
+  for (workload::Workload& row : rows) o.draw.apply_seed(row);
+  const DeviceInfo device = device_here(o.backend.device);
+
+  BenchReport report;
+  report.date = utc_timestamp();
+  report.commit = o.commit;
+  report.command = command_of(o);
+  report.profile = o.draw.profile;
+  Progress progress(!o.quiet);
+  if (!o.quiet) fmt::print("{}", bench_header(o.timing.eager));
+  GpuBench bench(device, o.backend.plan_options(), o.draw.input_options(o.backend.threads), o.timing);
+  bench.measure_ceilings(report, progress);
+  for (const workload::Workload& row : rows) {
+    progress.begin(fmt::format("{}/{} T={}", report.rows.size() + 1, rows.size(), row.tokens));
+    report.rows.push_back(bench.measure(row, report, progress));
+    progress.clear();
+    if (!o.quiet) fmt::print("{}", bench_line(report.rows.back()));
+    std::fflush(stdout);
+  }
+  fmt::print("{}", bench_summary(report));
+  if (!o.json.empty()) replace_file(o.json, to_json(report).dump(2) + '\n');
+  if (!o.markdown.empty()) replace_file(o.markdown, to_markdown(report));
+  return kAllPassed;
+}
+
+}  // namespace
+
+Command add_bench(CLI::App& app) {
+  app.description("Time the operator on a GPU, beside the floor of the same run.");
+  app.footer(kFooter);
+  const auto options = std::make_shared<BenchOptions>();
+  add_options(app, *options);
+  return [options] { return run_bench(*options); };
+}
+
+}  // namespace blockmoe::cli

@@ -1,0 +1,182 @@
+#include "bench_gpu.hpp"
+
+#include "error.hpp"
+
+#if BLOCKMOE_WITH_CUDA
+
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "measure/cuda_check.hpp"
+#include "measure/gpu_call.hpp"
+#include "measure/products.hpp"
+#include "measure/reader.hpp"
+#include "measure/stage_times.hpp"
+#include "measure/timing.hpp"
+#include "verify/oracle.hpp"
+
+namespace blockmoe::cli {
+namespace {
+
+void require_ok(const Status& status) {
+  if (!status.ok()) throw_status(status);
+}
+
+// Below these an H200's run is void: something else was on the card, or it was slowed down.
+struct LeastRates {
+  double read_gbps;
+  double fp8_tflops;
+  double blockwise_tflops;
+};
+constexpr LeastRates kLeastOfH200{4500, 1350, 1130};
+
+std::string cuda_version(int number) {
+  return fmt::format("{}.{}", number / 1000, number % 1000 / 10);
+}
+
+std::string driver_version() {
+  std::ifstream file("/proc/driver/nvidia/version");
+  for (std::string word; file >> word;)
+    if (std::count(word.begin(), word.end(), '.') >= 1 && std::isdigit(static_cast<unsigned char>(word.front())) != 0) return word;
+  int number = 0;
+  cudaDriverGetVersion(&number);
+  return "for CUDA " + cuda_version(number);
+}
+
+std::string host_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.rfind("model name", 0) == 0) return line.substr(std::min(line.size(), line.find(": ") + 2));
+  return "unknown CPU";
+}
+
+double flops_of(const contract::Geometry& g, std::int64_t rows) {
+  const double a_row = 2.0 * static_cast<double>(g.hidden) * 3.0 * static_cast<double>(g.intermediate);
+  return a_row * static_cast<double>(rows);
+}
+
+// The bytes that any implementation must read: both weight tensors of each expert that has a row.
+std::vector<measure::ByteRange> weights_of(const contract::Geometry& g, const contract::Weights& weights, const std::vector<std::int64_t>& rows_of_expert) {
+  std::vector<measure::ByteRange> ranges;
+  const std::int64_t w13 = 2 * g.intermediate * g.hidden;
+  const std::int64_t w2 = g.hidden * g.intermediate;
+  for (std::int64_t e = 0; e < g.local_experts; ++e) {
+    if (rows_of_expert[static_cast<std::size_t>(e)] == 0) continue;
+    ranges.push_back({weights.w13 + e * w13, w13});
+    ranges.push_back({weights.w2 + e * w2, w2});
+  }
+  return ranges;
+}
+
+BenchTime to_time(const measure::Sample& sample) {
+  return {sample.median_us, sample.p10_us, sample.p90_us};
+}
+
+}  // namespace
+
+struct GpuBench::State {
+  DeviceInfo device;
+  Options options;
+  BenchTiming timing;
+  int threads = 0;
+  workload::InputMaker maker;
+  measure::Timer timer;
+
+  measure::TimingOptions runs() const { return {timing.warmup, timing.runs}; }
+};
+
+GpuBench::GpuBench(const DeviceInfo& device, const Options& options, const workload::InputOptions& inputs, const BenchTiming& timing) {
+  if (device.device.type != DeviceType::cuda) throw InputError("--device: bench measures on a GPU; use cuda or cuda:N");
+  require_ok(measure::cuda_status(cudaSetDevice(device.device.index), "cudaSetDevice"));
+  state_.reset(new State{device, options, timing, inputs.threads, workload::InputMaker(inputs), value_or_raise(measure::Timer::create())});
+}
+
+GpuBench::~GpuBench() = default;
+
+void GpuBench::measure_ceilings(BenchReport& report, Progress& progress) {
+  State& s = *state_;
+  int runtime = 0;
+  require_ok(measure::cuda_status(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion"));
+  report.gpu = s.device.name;
+  report.driver = driver_version();
+  report.cuda = cuda_version(runtime);
+  report.host = host_name();
+  report.method = fmt::format(
+      "one whole call as a CUDA graph; before each replay 256 MiB written, then 256 MiB of something else read; events around the replay; median of {} after {} warm-up",
+      s.timing.runs, s.timing.warmup);
+
+  progress.begin("ceilings");
+  progress.show("reading");
+  constexpr std::int64_t kBytes = 32 * std::int64_t{44'040'192};  // every expert of DeepSeek-V3's layer on one of eight ranks
+  const auto memory = value_or_raise(measure::allocate(kBytes, "memory to read"));
+  require_ok(measure::cuda_status(cudaMemset(memory.get(), 0x35, kBytes), "cudaMemset"));
+  const measure::Sample read = value_or_raise(measure::measure_read(s.timer, {{memory.get(), kBytes}}, s.runs()));
+  report.read_gbps = static_cast<double>(kBytes) / read.median_us * 1e-3;
+
+  progress.show("products");
+  if (const auto rates = measure::measure_products(s.timer, s.runs()); rates.ok()) {
+    report.fp8_tflops = rates.value().fp8_tflops;
+    report.blockwise_tflops = rates.value().blockwise_tflops;
+  } else {
+    report.notes.push_back(rates.status().message() + "; floors count bytes alone");
+  }
+  progress.clear();
+
+  if (report.gpu.find("H200") == std::string::npos) return;
+  const auto check = [&](const char* what, double found, double least, const char* unit) {
+    if (found > 0 && found < least) report.notes.push_back(fmt::format("void: {} at {:.0f} {}, an H200 in order has {:.0f} or more", what, found, unit, least));
+  };
+  check("the read", report.read_gbps, kLeastOfH200.read_gbps, "GB/s");
+  check("the dense FP8 product", report.fp8_tflops, kLeastOfH200.fp8_tflops, "TFLOPS");
+  check("the blockwise product", report.blockwise_tflops, kLeastOfH200.blockwise_tflops, "TFLOPS");
+}
+
+BenchRow GpuBench::measure(const workload::Workload& workload, const BenchReport& report, Progress& progress) {
+  State& s = *state_;
+  progress.show("making inputs");
+  const workload::Inputs inputs = value_or_raise(s.maker.make(workload));
+  const verify::RoutingFacts facts = verify::routing_facts(inputs.geometry, inputs.weights, inputs.activations, s.threads);
+  const measure::GpuCall call = value_or_raise(measure::GpuCall::create(inputs, s.device, s.options));
+  const auto enqueue = [&](void* stream) { return call.enqueue(stream); };
+
+  progress.show("timing");
+  BenchRow row;
+  row.tokens = inputs.tokens();
+  row.active_experts = facts.active_experts;
+  row.rows = facts.rows;
+  row.path = call.plan().path();
+  row.flops = flops_of(inputs.geometry, facts.rows);
+  require_ok(s.timer.once(enqueue));
+  row.read_us = value_or_raise(measure::measure_read(s.timer, weights_of(inputs.geometry, call.inputs().weights, facts.rows_of_expert), s.runs())).median_us;
+  row.graph = to_time(value_or_raise(s.timer.graph(enqueue, s.runs())));
+  if (s.timing.eager) row.eager = to_time(value_or_raise(s.timer.eager(enqueue, s.runs())));
+  if (s.timing.stages) row.stages_us = value_or_raise(measure::time_stages(s.timer, call, inputs.geometry, s.device, s.runs()));
+  const double flops_us = report.fp8_tflops > 0 ? row.flops / report.fp8_tflops * 1e-6 : 0;
+  row.floor_us = std::max(row.read_us, flops_us);
+  return row;
+}
+
+}  // namespace blockmoe::cli
+
+#else
+
+namespace blockmoe::cli {
+
+struct GpuBench::State {};
+
+GpuBench::GpuBench(const DeviceInfo&, const Options&, const workload::InputOptions&, const BenchTiming&) {
+  throw InputError("bench: this build has no CUDA");
+}
+GpuBench::~GpuBench() = default;
+void GpuBench::measure_ceilings(BenchReport&, Progress&) {}
+BenchRow GpuBench::measure(const workload::Workload&, const BenchReport&, Progress&) { return {}; }
+
+}  // namespace blockmoe::cli
+
+#endif

@@ -1,0 +1,18 @@
+// stage_times.hpp: each stage of a call by itself.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "blockmoe/status.hpp"
+#include "measure/gpu_call.hpp"
+#include "measure/timing.hpp"
+
+namespace blockmoe::measure {
+
+/// Median microseconds of each stage's launches alone, by the stage's name, on a flushed L2: what a stage finds in the L2 within a
+/// call it reads from memory here, so the stages add up to more than the call. `call` must have run once.
+Result<std::map<std::string, double>> time_stages(Timer& timer, const GpuCall& call, const contract::Geometry& geometry,
+                                                  const DeviceInfo& device, const TimingOptions& options);
+
+}  // namespace blockmoe::measure
