@@ -31,9 +31,8 @@ struct TokenRouting {
 
 inline constexpr std::size_t kMaxAlternatives = 16;
 
-/// fp32 numbers on either side of the correctly rounded sigmoid within which a backend's sigmoid may lie. The contract
-/// promises 2 ulp of the true value, which is at most this many steps where an ulp halves. It promises exactly 1 where
-/// the true value is within 2^-26 of it, and exactly 0 below 2^-150.
+/// fp32 numbers on either side of the correctly rounded sigmoid within which a backend's sigmoid may lie. The contract's
+/// is within 2.5 ulp of the true value, exactly 1 where that is within 2^-26 of 1, exactly 0 where it is below 2^-150.
 inline constexpr int kSigmoidSteps = 4;
 
 TokenRouting route_token(const contract::Geometry& geometry, const contract::Weights& weights,
