@@ -68,7 +68,7 @@ Result<std::string> variable_axis(const Json& axes) {
   std::string name;
   for (const auto& [key, entry] : axes.items()) {
     if (!entry.is_object() || entry.value("type", Json()) != "var") continue;
-    if (!name.empty()) return invalid("axes: \"{}\" and \"{}\" are variable, expected one", name, key);
+    if (!name.empty()) return invalid("axes: {} and {} are variable, expected one", in_quotes(name), in_quotes(key));
     name = key;
   }
   if (name.empty()) return invalid("axes: none is variable, expected one (the tokens)");
@@ -95,7 +95,7 @@ Result<std::int32_t> number_in_name(const std::string& name, std::string_view ta
     }
     if (digit > first && (digit == name.size() || name[digit] == '_')) return number;
   }
-  return invalid("name: \"{}\" has no part \"{}N\" with a number N", name, tag);
+  return invalid("name: {} has no part \"{}N\" with a number N", in_quotes(name), tag);
 }
 
 Status check_argument(const Json& entry, const Argument& argument, const std::string& tokens_axis) {

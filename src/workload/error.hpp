@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "blockmoe/status.hpp"
@@ -19,5 +20,8 @@ Status invalid(fmt::format_string<Args...> form, Args&&... args) {
 inline Status at(const std::string& place, const Status& status) {
   return {status.code(), place + ": " + status.message()};
 }
+
+/// Text from a file for a message: in quotes, on one line (control characters as \\u00xx), at most 80 bytes of it.
+std::string in_quotes(std::string_view text);
 
 }  // namespace blockmoe::workload

@@ -25,7 +25,7 @@ class Strictness {
     if (event == Event::object_end) keys_.pop_back();
     if (event == Event::key) {
       const auto& key = parsed.get_ref<const std::string&>();
-      if (!keys_.back().insert(key).second) throw Refused{fmt::format("key \"{}\" stands twice", key)};
+      if (!keys_.back().insert(key).second) throw Refused{fmt::format("key {} stands twice", in_quotes(key))};
     }
     return true;
   }
@@ -56,7 +56,6 @@ Result<Json> parse_object(std::string_view text) {
 }
 
 std::string describe(const Json& value) {
-  constexpr std::size_t kLongest = 40;
   switch (value.type()) {
     case Json::value_t::null:
       return "null";
@@ -64,10 +63,8 @@ std::string describe(const Json& value) {
       return "an object";
     case Json::value_t::array:
       return "an array";
-    case Json::value_t::string: {
-      const auto& text = value.get_ref<const std::string&>();
-      return text.size() > kLongest ? "a string" : fmt::format("\"{}\"", text);
-    }
+    case Json::value_t::string:
+      return in_quotes(value.get_ref<const std::string&>());
     default:
       return value.dump();
   }

@@ -45,11 +45,12 @@ Result<Placed> place(const SafetensorsFile& file, const std::string& name, Types
   if (!found.ok()) return found.status();
   const TensorView& view = found.value();
   if (std::find(types.begin(), types.end(), view.type) == types.end()) {
-    return invalid("{}: tensor \"{}\": type {}, expected {}", file.name(), name, type_name(view.type),
+    return invalid("{}: tensor {}: type {}, expected {}", file.name(), in_quotes(name), type_name(view.type),
                    type_name(*types.begin()));
   }
   if (view.shape != shape) {
-    return invalid("{}: tensor \"{}\": shape {}, expected {}", file.name(), name, text_of(view.shape), text_of(shape));
+    return invalid("{}: tensor {}: shape {}, expected {}", file.name(), in_quotes(name), text_of(view.shape),
+                   text_of(shape));
   }
   const std::size_t alignment = type_bytes(view.type) == 1 ? kCodeAlignment : type_bytes(view.type);
   if (reinterpret_cast<std::uintptr_t>(view.data) % alignment == 0) {

@@ -95,7 +95,7 @@ class Header final : public nlohmann::json_sax<Json> {
     }
     if (state_ != State::dtype) return refuse("a string");
     const auto type = type_of(value);
-    if (!type) return fail(fmt::format("dtype \"{}\", expected one of {}", value, type_names()));
+    if (!type) return fail(fmt::format("dtype {}, expected one of {}", in_quotes(value), type_names()));
     entry_.view.type = *type;
     has_dtype_ = true;
     state_ = State::entry;
@@ -120,13 +120,13 @@ class Header final : public nlohmann::json_sax<Json> {
     switch (state_) {
       case State::top:
         if (name == kMetadata ? std::exchange(has_metadata_, true) : entries.contains(name)) {
-          return fail(fmt::format("\"{}\" stands twice", name));
+          return fail(fmt::format("{} stands twice", in_quotes(name)));
         }
         tensor_ = name;
         state_ = State::entry_value;
         return true;
       case State::metadata:
-        if (metadata.contains(name)) return fail(fmt::format("key \"{}\" stands twice", name));
+        if (metadata.contains(name)) return fail(fmt::format("key {} stands twice", in_quotes(name)));
         field_ = name;
         state_ = State::metadata_value;
         return true;
@@ -202,7 +202,7 @@ class Header final : public nlohmann::json_sax<Json> {
       state_ = fields[i].second;
       return true;
     }
-    return fail(fmt::format("key \"{}\", expected dtype, shape or data_offsets", name));
+    return fail(fmt::format("key {}, expected dtype, shape or data_offsets", in_quotes(name)));
   }
 
   bool fail(const std::string& what) {
@@ -246,7 +246,7 @@ class Header final : public nlohmann::json_sax<Json> {
 
   std::string place() const {
     if (tensor_.empty()) return "header: ";
-    return tensor_ == kMetadata ? std::string("__metadata__: ") : fmt::format("tensor \"{}\": ", tensor_);
+    return tensor_ == kMetadata ? std::string("__metadata__: ") : fmt::format("tensor {}: ", in_quotes(tensor_));
   }
 
   State state_ = State::start;
@@ -274,13 +274,13 @@ Status check_layout(const std::map<std::string, Entry>& entries, std::uint64_t d
   std::vector<std::pair<const std::string*, const Entry*>> ordered;
   for (const auto& [name, entry] : entries) {
     if (entry.begin > entry.end || entry.end > data_bytes) {
-      return invalid("tensor \"{}\": data_offsets [{}, {}], expected within the file's {} bytes of data", name,
+      return invalid("tensor {}: data_offsets [{}, {}], expected within the file's {} bytes of data", in_quotes(name),
                      entry.begin, entry.end, data_bytes);
     }
     const auto bytes = bytes_of(entry.view);
-    if (!bytes) return invalid("tensor \"{}\": the product of its shape is beyond 64 bits", name);
+    if (!bytes) return invalid("tensor {}: the product of its shape is beyond 64 bits", in_quotes(name));
     if (*bytes != entry.end - entry.begin) {
-      return invalid("tensor \"{}\": data_offsets hold {} bytes, expected {} (shape times {})", name,
+      return invalid("tensor {}: data_offsets hold {} bytes, expected {} (shape times {})", in_quotes(name),
                      entry.end - entry.begin, *bytes, type_name(entry.view.type));
     }
     ordered.emplace_back(&name, &entry);
@@ -291,9 +291,10 @@ Status check_layout(const std::map<std::string, Entry>& entries, std::uint64_t d
   std::uint64_t expected = 0;
   for (const auto& [name, entry] : ordered) {
     if (entry->begin < expected)
-      return invalid("tensor \"{}\": begins at {}, inside the tensor before it (to {})", *name, entry->begin, expected);
+      return invalid("tensor {}: begins at {}, inside the tensor before it (to {})", in_quotes(*name), entry->begin,
+                     expected);
     if (entry->begin > expected)
-      return invalid("tensor \"{}\": begins at {}, after a hole from {}", *name, entry->begin, expected);
+      return invalid("tensor {}: begins at {}, after a hole from {}", in_quotes(*name), entry->begin, expected);
     expected = entry->end;
   }
   if (expected != data_bytes) {
@@ -363,7 +364,8 @@ Result<std::string> header_text(const std::vector<Order>& order, const std::map<
   std::uint64_t at_byte = 0;
   for (const auto& [name, view] : order) {
     if (bytes_of(*view) != view->bytes) {
-      return invalid("tensor \"{}\": {} bytes, expected shape times {}", *name, view->bytes, type_name(view->type));
+      return invalid("tensor {}: {} bytes, expected shape times {}", in_quotes(*name), view->bytes,
+                     type_name(view->type));
     }
     header[*name] = {
         {"dtype", type_name(view->type)}, {"shape", view->shape}, {"data_offsets", {at_byte, at_byte + view->bytes}}};
@@ -416,7 +418,7 @@ Result<SafetensorsFile> SafetensorsFile::open(const std::string& path) {
 
 Result<TensorView> SafetensorsFile::find(const std::string& tensor) const {
   const auto found = tensors_.find(tensor);
-  if (found == tensors_.end()) return invalid("{}: tensor \"{}\": is not there", name_, tensor);
+  if (found == tensors_.end()) return invalid("{}: tensor {}: is not there", name_, in_quotes(tensor));
   return found->second;
 }
 

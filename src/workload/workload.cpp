@@ -42,7 +42,7 @@ class Definitions {
     const bool plain = !name.empty() && name.size() <= kMaxUuid && name.front() != '.' &&
                        name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
                            std::string::npos;
-    if (!plain) return invalid("definition: is \"{}\", expected letters, digits, '.', '_' and '-'", name);
+    if (!plain) return invalid("definition: is {}, expected letters, digits, '.', '_' and '-'", in_quotes(name));
     for (const fs::path& path : places(name + ".json")) {
       std::error_code ignored;
       if (!fs::is_regular_file(path, ignored)) continue;
@@ -160,19 +160,26 @@ Result<FileReference> file_reference(const Json& source, const std::string& plac
     if (Status status = optional(source, key, place + "." + key, *field, string_of); !status.ok()) return status;
     if (field->empty()) return invalid("{}.{}: is not there or empty, expected a string", place, key);
   }
-  if (reference.path.find('\0') != std::string::npos) return invalid("{}.path: has a zero byte", place);
+  const auto control = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
+  if (std::any_of(reference.path.begin(), reference.path.end(), control)) {
+    return invalid("{}.path: is {}, expected no control characters", place, in_quotes(reference.path));
+  }
   return reference;
 }
 
 // One entry of `inputs`.
 Status read_source(const std::string& name, const Json& source, Workload& row) {
+  const bool is_offset = name == "local_expert_offset";
+  const bool is_scalar = is_offset || name == "routed_scaling_factor";
+  if (!is_scalar && std::find(kTensors.begin(), kTensors.end(), name) == kTensors.end()) {
+    return invalid("inputs: {} is not a tensor of the operator", in_quotes(name));
+  }
   const std::string place = "inputs." + name;
   if (Status status = expect_object(source, place); !status.ok()) return status;
   std::string type;
   if (Status status = optional(source, "type", place + ".type", type, string_of); !status.ok()) return status;
 
-  const bool is_offset = name == "local_expert_offset";
-  if (is_offset || name == "routed_scaling_factor") {
+  if (is_scalar) {
     const auto value = source.find("value");
     if (type != "scalar" || value == source.end()) {
       return invalid("{}: expected {{\"type\": \"scalar\", \"value\": ...}}", place);
@@ -181,11 +188,9 @@ Status read_source(const std::string& name, const Json& source, Workload& row) {
     if (is_offset) return optional(source, "value", place + ".value", row.local_expert_offset, offset_of);
     return optional(source, "value", place + ".value", row.routed_scaling_factor, factor_of);
   }
-  if (std::find(kTensors.begin(), kTensors.end(), name) == kTensors.end()) {
-    return invalid("{}: is not a tensor of the operator", place);
-  }
   if (type == "random") return {};
-  if (type != "safetensors") return invalid("{}.type: is \"{}\", expected \"random\" or \"safetensors\"", place, type);
+  if (type != "safetensors")
+    return invalid("{}.type: is {}, expected \"random\" or \"safetensors\"", place, in_quotes(type));
   auto reference = file_reference(source, place);
   if (!reference.ok()) return reference.status();
   row.files[name] = std::move(reference).value();
