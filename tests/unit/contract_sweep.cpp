@@ -1,5 +1,5 @@
-// contract_sweep.cpp: the contract's sigmoid and SiLU on every fp32 number, for docs/numerics.md. Takes a minute or two;
-// the unit tests take every 401st.
+// contract_sweep.cpp: the contract's sigmoid and SiLU on every fp32 number, for docs/numerics.md. Takes four minutes
+// of a processor; the unit tests take every 401st.
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
@@ -37,8 +37,11 @@ int main() {
   print("sigmoid, steps from correctly rounded", all.sigmoid_steps);
   print("silu for x >= -87, ulp", all.silu_ulp);
   print("silu for x < -87, absolute", all.silu_absolute);
-  std::printf("sigmoid decreases %lld times; is not 1 where it must be %lld times, not 0 where it must be %lld times\n",
-              static_cast<long long>(all.descents), static_cast<long long>(all.not_one),
-              static_cast<long long>(all.not_zero));
-  return all.descents == 0 && all.not_one == 0 && all.not_zero == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  std::printf("sigmoid is smaller than at the number before %lld times, by fp32 numbers: %g at most\n",
+              static_cast<long long>(all.descents), all.descent_steps.error);
+  std::printf("sigmoid is not 1 where it must be %lld times, not 0 where it must be %lld times\n",
+              static_cast<long long>(all.not_one), static_cast<long long>(all.not_zero));
+  const bool holds = all.sigmoid_ulp.error <= 2.5 && all.silu_ulp.error <= 5.0 && all.silu_absolute.error <= 1e-36 &&
+                     all.not_one == 0 && all.not_zero == 0;
+  return holds ? EXIT_SUCCESS : EXIT_FAILURE;
 }
