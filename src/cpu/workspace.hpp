@@ -41,8 +41,8 @@ struct RowBlock {
 
 /// One thread's working memory.
 struct Scratch {
-  void* activations;          // [kRowBlock] decoded rows of 128
-  void* panel;                // a decoded panel
+  std::byte* activations;     // [kRowBlock] decoded rows of 128
+  std::byte* panel;           // a decoded panel
   float* acc;                 // [kRowBlock, kColumns]
   float* activation_scales;   // [kRowBlock]
   float* scales;              // [kRowBlock]

@@ -45,23 +45,19 @@ struct Decoder {
   }
 };
 
-// 16 bytes of four rows, four rows apart: lane i is row 4 * i.
-inline __m512i load_lanes(const std::uint8_t* row, std::int64_t pitch) {
-  const auto at = [&](int r) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + r * pitch)); };
-  __m512i lanes = _mm512_broadcast_i32x4(at(0));
-  lanes = _mm512_mask_broadcast_i32x4(lanes, 0x00f0, at(4));
-  lanes = _mm512_mask_broadcast_i32x4(lanes, 0x0f00, at(8));
-  return _mm512_mask_broadcast_i32x4(lanes, 0xf000, at(12));
+// 32 bytes of four rows, four rows apart, as two registers of 16 bytes each: lane i is row 4 * i.
+inline void load_lanes(const std::uint8_t* row, std::int64_t pitch, __m512i* first, __m512i* second) {
+  const auto at = [&](int r) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + r * pitch)); };
+  const __m512i low = _mm512_inserti64x4(_mm512_castsi256_si512(at(0)), at(4), 1);
+  const __m512i high = _mm512_inserti64x4(_mm512_castsi256_si512(at(8)), at(12), 1);
+  *first = _mm512_shuffle_i64x2(low, high, 0x88);
+  *second = _mm512_shuffle_i64x2(low, high, 0xdd);
 }
 
 // 16 rows x 16 values of K: 8 registers of (row, pair), by transposing pairs of codes within 128-bit lanes.
-inline void decode_16x16(const Decoder& decoder, const std::uint8_t* rows, std::int64_t pitch, std::uint16_t* out) {
-  const __m512i r0 = load_lanes(rows, pitch);
-  const __m512i r1 = load_lanes(rows + pitch, pitch);
-  const __m512i r2 = load_lanes(rows + 2 * pitch, pitch);
-  const __m512i r3 = load_lanes(rows + 3 * pitch, pitch);
-  const __m512i r01[2] = {_mm512_unpacklo_epi16(r0, r1), _mm512_unpackhi_epi16(r0, r1)};
-  const __m512i r23[2] = {_mm512_unpacklo_epi16(r2, r3), _mm512_unpackhi_epi16(r2, r3)};
+inline void decode_16x16(const Decoder& decoder, const __m512i (&r)[4], std::uint16_t* out) {
+  const __m512i r01[2] = {_mm512_unpacklo_epi16(r[0], r[1]), _mm512_unpackhi_epi16(r[0], r[1])};
+  const __m512i r23[2] = {_mm512_unpacklo_epi16(r[2], r[3]), _mm512_unpackhi_epi16(r[2], r[3])};
   for (int half = 0; half < 2; ++half) {
     const __m512i pairs[2] = {_mm512_unpacklo_epi32(r01[half], r23[half]), _mm512_unpackhi_epi32(r01[half], r23[half])};
     for (int i = 0; i < 2; ++i) {
@@ -72,6 +68,16 @@ inline void decode_16x16(const Decoder& decoder, const std::uint8_t* rows, std::
       _mm512_store_si512(at, first);
       _mm512_store_si512(at + 2 * kGroup, second);
     }
+  }
+}
+
+// Four rows' next K block into L2: L1 would hold the 64 rows of a panel only where their pitch spreads them over its sets,
+// and 7168 does not. A few at a time, between other work, or the core waits for free miss buffers.
+inline void prefetch_next(const std::uint8_t* row, std::int64_t pitch) {
+  for (int r = 0; r < 4; ++r) {
+    const auto* next = reinterpret_cast<const char*>(row + r * pitch + kBlock);
+    _mm_prefetch(next, _MM_HINT_T1);
+    _mm_prefetch(next + 64, _MM_HINT_T1);
   }
 }
 
@@ -127,14 +133,14 @@ void decode_panel_bf16(const std::uint8_t* codes, std::int64_t pitch, void* pane
   const Decoder decoder;
   for (int group = 0; group < kGroups; ++group) {
     const std::uint8_t* rows = codes + group * kGroup * pitch;
-    for (int r = 0; r < kGroup; ++r) {
-      const auto* next = reinterpret_cast<const char*>(rows + r * pitch + kBlock);
-      _mm_prefetch(next, _MM_HINT_T0);
-      _mm_prefetch(next + 64, _MM_HINT_T0);
-    }
-    for (int k = 0; k < kBlock; k += 16) {
-      decode_16x16(decoder, rows + k, pitch, out);
-      out += 16 * kGroup;
+    for (int k = 0; k < kBlock; k += 32) {
+      prefetch_next(rows + k / 8 * pitch, pitch);
+      __m512i first[4];
+      __m512i second[4];
+      for (int r = 0; r < 4; ++r) load_lanes(rows + r * pitch + k, pitch, &first[r], &second[r]);
+      decode_16x16(decoder, first, out);
+      decode_16x16(decoder, second, out + 16 * kGroup);
+      out += 32 * kGroup;
     }
   }
 }
