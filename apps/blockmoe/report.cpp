@@ -46,7 +46,7 @@ nlohmann::ordered_json to_json(const Row& row) {
 }  // namespace
 
 std::optional<double> Row::speedup_vs_baseline() const {
-  if (!agent_latency_us || !baseline_latency_us) return std::nullopt;
+  if (!baseline_latency_us || agent_latency_us.value_or(0) <= 0) return std::nullopt;
   return *baseline_latency_us / *agent_latency_us;
 }
 
