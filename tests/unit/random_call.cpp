@@ -65,7 +65,7 @@ float draw_scale(Random& random, Scales scales) {
     case Scales::small:
       return uniform(random, 1e-4F, 1e-2F);
     case Scales::mixed:
-      return std::exp2(uniform(random, -20.0F, 20.0F)) * (one_in(random, 2) ? 1.0F : -1.0F);
+      return std::exp2(uniform(random, -12.0F, 12.0F)) * (one_in(random, 2) ? 1.0F : -1.0F);
     case Scales::with_zeros:
       return one_in(random, 3) ? 0.0F : normal(random);
     case Scales::subnormal:
@@ -183,6 +183,14 @@ CallRecipe random_recipe(std::uint64_t seed) {
   return recipe;
 }
 
+std::int64_t poisoned_token(const CallRecipe& recipe) {
+  return recipe.tokens / 2;
+}
+
+std::int32_t poisoned_expert(const CallRecipe& recipe) {
+  return recipe.geometry.local_experts / 2;
+}
+
 std::ostream& operator<<(std::ostream& stream, const CallRecipe& recipe) {
   const contract::Geometry& g = recipe.geometry;
   return stream << "seed " << recipe.seed << ": T " << recipe.tokens << " H " << g.hidden << " I " << g.intermediate
@@ -256,7 +264,7 @@ void RandomCall::draw_hidden(Random& random) {
     }
   }
   if (recipe_.codes == Codes::nan_row && tokens > 0) {
-    hidden_[first + size(tokens / 2 * pitch) + random() % size(g.hidden)] = kNaNCode;
+    hidden_[first + size(poisoned_token(recipe_) * pitch) + recipe_.seed % size(g.hidden)] = kNaNCode;
   }
   activations_.hidden = hidden_.data() + first;
   activations_.hidden_pitch = pitch;
@@ -275,11 +283,14 @@ void RandomCall::draw_weights(Random& random) {
   w13_scale_ = draw_scales(random, recipe_.scales, rows13 / 128 * g.hidden_blocks());
   w2_scale_ = draw_scales(random, recipe_.scales, rows2 / 128 * g.intermediate_blocks());
   if (recipe_.codes == Codes::nan_expert) {
-    const std::size_t expert = size(g.local_experts / 2);
-    const bool first_product = one_in(random, 2);
-    const std::size_t an_expert = size(g.hidden * g.intermediate) * (first_product ? 2 : 1);
-    (first_product ? w13_ : w2_)[(first_product ? first13 : first2) + expert * an_expert + random() % an_expert] =
-        kNaNCode;
+    // In w13 a NaN reaches all columns of the output, in w2 one.
+    const std::size_t expert = size(poisoned_expert(recipe_));
+    const std::size_t of_expert = size(g.hidden * g.intermediate);
+    if (recipe_.seed % 2 == 0) {
+      w13_[first13 + expert * 2 * of_expert + recipe_.seed % (2 * of_expert)] = kNaNCode;
+    } else {
+      w2_[first2 + expert * of_expert + recipe_.seed % of_expert] = kNaNCode;
+    }
   }
   weights_.w13 = w13_.data() + first13;
   weights_.w2 = w2_.data() + first2;

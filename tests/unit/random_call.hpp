@@ -32,7 +32,7 @@ enum class Bias { absent, normal, few_values, huge, special };
 enum class Scales {
   normal,  // half of them negative, some near 0
   small,   // as a model's
-  mixed,   // 2^-20..2^20
+  mixed,   // 2^-12..2^12
   with_zeros,
   subnormal,
   huge,     // sums overflow fp32
@@ -42,8 +42,8 @@ enum class Scales {
 enum class Codes {
   normal,      // of normal numbers, without NaN
   any_finite,  // every finite code alike
-  nan_row,     // NaN in one token's row
-  nan_expert,  // NaN in one local expert's weights
+  nan_row,     // a NaN in one token's row
+  nan_expert,  // a NaN in one local expert's weights
 };
 
 struct CallRecipe {
@@ -64,6 +64,10 @@ struct CallRecipe {
 
 /// A recipe with a random geometry, T, offset, pitches and types; of the profiles only the plain ones.
 CallRecipe random_recipe(std::uint64_t seed);
+
+/// The token of Codes::nan_row and the local expert of Codes::nan_expert. The other codes are those of Codes::normal.
+std::int64_t poisoned_token(const CallRecipe& recipe);
+std::int32_t poisoned_expert(const CallRecipe& recipe);
 
 std::ostream& operator<<(std::ostream& stream, const CallRecipe& recipe);
 

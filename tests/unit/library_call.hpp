@@ -1,0 +1,32 @@
+// library_call.hpp: a RandomCall through the public API on the CPU.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "blockmoe/blockmoe.hpp"
+#include "random_call.hpp"
+
+namespace blockmoe::test {
+
+struct LibraryOutput {
+  std::vector<std::uint16_t> memory;  // [T, pitch] bf16 and what stands around it
+  std::size_t first = 0;
+  std::int64_t pitch = 0;
+  std::int64_t tokens = 0;
+  std::int64_t width = 0;
+
+  const std::uint16_t* rows() const { return memory.data() + first; }
+  const std::uint16_t* row(std::int64_t token) const { return rows() + token * pitch; }
+  /// [T, H] without gaps.
+  std::vector<std::uint16_t> packed() const;
+  /// True when nothing was written but the rows.
+  bool surroundings_are_untouched() const;
+};
+
+/// Tokens [first, first + count) of the call alone. Fails the running test when the library refuses.
+LibraryOutput run_tokens(const RandomCall& call, std::int64_t first, std::int64_t count, int threads = 0);
+
+LibraryOutput run_library(const RandomCall& call, int threads = 0);
+
+}  // namespace blockmoe::test
