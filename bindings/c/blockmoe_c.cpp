@@ -70,12 +70,13 @@ static_assert(blockmoe::kMaxRank == BLOCKMOE_MAX_RANK);
 
 // ---- errors
 
+constexpr std::size_t kMessageOffset = offsetof(blockmoe_error, message);
+
 // Writes what the caller's version of blockmoe_error holds: never past its size, always with a NUL.
 void write_error(blockmoe_error* error, StatusCode code, std::string_view message) noexcept {
-  constexpr std::size_t kHeader = offsetof(blockmoe_error, message);
-  if (error == nullptr || error->struct_size <= kHeader) return;
+  if (error == nullptr || error->struct_size <= kMessageOffset) return;
   error->code = static_cast<blockmoe_status>(code);
-  const std::size_t room = std::min<std::size_t>(error->struct_size - kHeader, sizeof error->message) - 1;
+  const std::size_t room = std::min<std::size_t>(error->struct_size - kMessageOffset, sizeof error->message) - 1;
   const std::size_t length = std::min(message.size(), room);
   if (length > 0) std::memcpy(error->message, message.data(), length);
   error->message[length] = '\0';
@@ -89,7 +90,8 @@ blockmoe_status entry(blockmoe_error* error, Body&& body) noexcept {
   return static_cast<blockmoe_status>(status.code());
 }
 
-Status check_pointer(const char* argument, const void* pointer) {
+template <typename T>
+Status check_pointer(const char* argument, const T* pointer) {
   if (pointer != nullptr) return {};
   return api::refuse(argument, "null", "an address");
 }
@@ -108,7 +110,7 @@ Status read(const char* argument, const T* from, T* to) {
 // ---- translation
 
 blockmoe::Device device_of(std::int32_t type, std::int32_t index) {
-  return {static_cast<blockmoe::DeviceType>(type), index};
+  return {.type = static_cast<blockmoe::DeviceType>(type), .index = index};
 }
 
 blockmoe::Tensor translate(const blockmoe_tensor& c) {
@@ -294,7 +296,8 @@ blockmoe_status blockmoe_bound_plan_run(const blockmoe_bound_plan* bound, const 
     BLOCKMOE_RETURN_IF_ERROR(check_pointer("bound", bound));
     BLOCKMOE_RETURN_IF_ERROR(read("activations", activations, &given));
     BLOCKMOE_RETURN_IF_ERROR(check_pointer("output", output));
-    return bound->bound.run(translate(given), translate(*output), {workspace, workspace_bytes}, stream);
+    return bound->bound.run(translate(given), translate(*output), {.data = workspace, .bytes = workspace_bytes},
+                            stream);
   });
 }
 

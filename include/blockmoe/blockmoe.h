@@ -20,6 +20,7 @@
  */
 #ifndef BLOCKMOE_BLOCKMOE_H
 #define BLOCKMOE_BLOCKMOE_H
+/* NOLINTBEGIN(modernize-*, cppcoreguidelines-*, readability-identifier-naming): C, whoever includes it */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -239,7 +240,7 @@ static inline blockmoe_tensor blockmoe_tensor_contiguous(const void* data, int32
   uint64_t step = 1;
   int32_t axis = rank < BLOCKMOE_MAX_RANK ? rank : BLOCKMOE_MAX_RANK;
   memset(&tensor, 0, sizeof tensor);
-  memcpy(&tensor.data, &data, sizeof data); /* drops the const, which the library honours */
+  tensor.data = (void*)data; /* the library writes through an output only */
   tensor.dtype = dtype;
   tensor.device_type = device_type;
   tensor.device_index = device_index;
@@ -256,4 +257,5 @@ static inline blockmoe_tensor blockmoe_tensor_contiguous(const void* data, int32
 }
 #endif
 
+/* NOLINTEND(modernize-*, cppcoreguidelines-*, readability-identifier-naming) */
 #endif

@@ -46,15 +46,15 @@ class [[nodiscard]] Result {
   /// Call only when ok().
   T& value() & {
     assert(ok());
-    return *value_;
+    return *value_;  // NOLINT(bugprone-unchecked-optional-access): the caller's duty
   }
   const T& value() const& {
     assert(ok());
-    return *value_;
+    return *value_;  // NOLINT(bugprone-unchecked-optional-access): the caller's duty
   }
   T&& value() && {
     assert(ok());
-    return *std::move(value_);
+    return *std::move(value_);  // NOLINT(bugprone-unchecked-optional-access): the caller's duty
   }
 
  private:

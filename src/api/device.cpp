@@ -35,7 +35,7 @@ void set_name(DeviceInfo* info, std::string_view name) {
 // Of hardware threads that the process may run on: a container's or taskset's share, not the machine's. 0 when the
 // kernel doesn't tell.
 std::int32_t threads_of_process() {
-  constexpr std::size_t kMostThreads = 1 << 16;
+  constexpr std::size_t kMostThreads = 65536;
   struct Free {
     void operator()(cpu_set_t* set) const { CPU_FREE(set); }
   };

@@ -71,7 +71,7 @@ Status TensorCheck::refuse_gaps() const {
   }
   Sizes dense{};
   std::int64_t step = 1;
-  for (std::size_t axis = static_cast<std::size_t>(rule.rank); axis-- > 0; step *= sizes[axis]) dense[axis] = step;
+  for (auto axis = static_cast<std::size_t>(rule.rank); axis-- > 0; step *= sizes[axis]) dense[axis] = step;
   return api::refuse(rule.name, text_of_strides(tensor), text_of(first(dense.data(), rule.rank)), "no gaps");
 }
 

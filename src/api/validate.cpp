@@ -9,7 +9,6 @@
 namespace blockmoe::api {
 namespace {
 
-constexpr std::int64_t kBlock = contract::kScaleBlock;
 constexpr std::int64_t kVector = 16;  // bytes that kernels read and write at once, where an alignment is asked for
 
 constexpr std::array<DType, 2> kE4m3 = {DType::float8_e4m3, DType::float8_e4m3};
@@ -80,13 +79,22 @@ Status check_factor(float factor) {
 }
 
 Status check_weights(const Weights& weights, const contract::Geometry& g, Device device) {
-  const std::int64_t L = g.local_experts, H = g.hidden, I = g.intermediate;
+  const std::int64_t experts = g.local_experts;
+  const std::int64_t up_and_gate = 2 * g.intermediate;
   const std::array<TensorCheck, 5> checks = {{
       {weights.routing_bias, kBias, {g.experts}, device},
-      {weights.gemm1_weights, kGemm1, {L, 2 * I, H}, device},
-      {weights.gemm1_weights_scale, kGemm1Scale, {L, 2 * I / kBlock, H / kBlock}, device, &weights.gemm1_weights},
-      {weights.gemm2_weights, kGemm2, {L, H, I}, device},
-      {weights.gemm2_weights_scale, kGemm2Scale, {L, H / kBlock, I / kBlock}, device, &weights.gemm2_weights},
+      {weights.gemm1_weights, kGemm1, {experts, up_and_gate, g.hidden}, device},
+      {weights.gemm1_weights_scale,
+       kGemm1Scale,
+       {experts, up_and_gate / contract::kScaleBlock, g.hidden_blocks()},
+       device,
+       &weights.gemm1_weights},
+      {weights.gemm2_weights, kGemm2, {experts, g.hidden, g.intermediate}, device},
+      {weights.gemm2_weights_scale,
+       kGemm2Scale,
+       {experts, g.hidden_blocks(), g.intermediate_blocks()},
+       device,
+       &weights.gemm2_weights},
   }};
   for (const TensorCheck& check : checks) {
     if (check.rule.optional && is_absent(check.tensor)) continue;
@@ -177,21 +185,21 @@ Status validate_call(const Activations& activations, const Tensor& output, const
   const contract::Geometry& g = plan.geometry;
   const Device device = plan.device.device;
   const Tensor& hidden = given.hidden_states;
-  const std::int64_t T = hidden.rank == kHidden.rank ? hidden.dim(0) : kUnknownTokens;
-  if (hidden.rank == kHidden.rank && (T < 0 || T > plan.max_tokens)) {
-    return refuse("hidden_states", join("T = ", T), join("0 to ", plan.max_tokens), "max_tokens of the plan");
+  const std::int64_t tokens = hidden.rank == kHidden.rank ? hidden.dim(0) : kUnknownTokens;
+  if (hidden.rank == kHidden.rank && (tokens < 0 || tokens > plan.max_tokens)) {
+    return refuse("hidden_states", join("T = ", tokens), join("0 to ", plan.max_tokens), "max_tokens of the plan");
   }
   const std::array<TensorCheck, 4> checks = {{
-      {hidden, kHidden, {T, g.hidden}, device},
-      {given.routing_logits, kLogits, {T, g.experts}, device, &hidden},
-      {given.hidden_states_scale, kHiddenScale, {g.hidden_blocks(), T}, device, &hidden},
-      {output, kOutput, {T, g.hidden}, device, &hidden},
+      {hidden, kHidden, {tokens, g.hidden}, device},
+      {given.routing_logits, kLogits, {tokens, g.experts}, device, &hidden},
+      {given.hidden_states_scale, kHiddenScale, {g.hidden_blocks(), tokens}, device, &hidden},
+      {output, kOutput, {tokens, g.hidden}, device, &hidden},
   }};
   for (const TensorCheck& check : checks) {
     if (const Fault fault = check.form_fault(); fault != Fault::none) return check.refuse(fault);
   }
   *call = contract_of(given, output);
-  if (T == 0) return {};
+  if (tokens == 0) return {};
   for (const TensorCheck& check : checks) {
     if (const Fault fault = check.address_fault(); fault != Fault::none) return check.refuse(fault);
   }
