@@ -29,9 +29,11 @@ std::int64_t rows_in_budget(const contract::Geometry& g, RowType type) {
   return round_down(kRowBudget / row_bytes(g, type), 128);
 }
 
-// Tokens whose rows fit `rows` with half as many to spare, when the router spreads its picks evenly over all experts.
+// Tokens, in whole blocks, whose rows fit `rows` with half as many to spare when the router spreads its picks evenly over
+// all experts.
 std::int64_t tokens_of_ordinary_routing(const contract::Geometry& g, std::int64_t rows) {
-  return rows * 2 * g.experts / (3 * static_cast<std::int64_t>(g.top_k) * g.local_experts);
+  const std::int64_t picks = static_cast<std::int64_t>(g.top_k) * g.local_experts;  // a token's, times E
+  return std::max<std::int64_t>(round_down(rows * 2 * g.experts / (3 * picks), kTokenBlock), kTokenBlock);
 }
 
 // A chunk ends before the token block that does not fit, so that all but the last hold at least this many rows.
@@ -49,8 +51,8 @@ Sizes sizes_of(const contract::Geometry& g, std::int64_t tokens) {
   const std::int64_t rows = rows_in_budget(g, s.row_type);
   const std::int64_t one_chunk = tokens_of_ordinary_routing(g, rows);
   const std::int64_t all_chunks = kMaxChunks * rows_of_a_full_chunk(rows, s.picks) / s.picks;
-  const std::int64_t most = std::min({one_chunk, all_chunks, kMaxSlabTokens});
-  const std::int64_t largest_slab = std::max<std::int64_t>(round_down(most, kTokenBlock), kTokenBlock);
+  const std::int64_t largest_slab =
+      std::max<std::int64_t>(round_down(std::min({one_chunk, all_chunks, kMaxSlabTokens}), kTokenBlock), kTokenBlock);
   s.slab_capacity = std::min(round_up(tokens, kTokenBlock), largest_slab);
   s.slabs = tokens == 0 ? 0 : divide_up(tokens, s.slab_capacity);
   s.slab_tokens = tokens == 0 ? 0 : round_up(divide_up(tokens, s.slabs), kTokenBlock);

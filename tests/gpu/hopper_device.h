@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "contract/e4m3.h"
+#include "device_array.h"
 
 namespace blockmoe::test {
 
@@ -26,40 +27,6 @@ class HopperTest : public testing::Test {
     if (properties_.major != 9) GTEST_SKIP() << "needs compute capability 9.0, this is a " << properties_.name;
   }
   cudaDeviceProp properties_{};
-};
-
-// `count` values on the device, each byte 0xff at first: a NaN in every float type here.
-template <typename T>
-class DeviceArray {
- public:
-  DeviceArray() = default;
-  explicit DeviceArray(std::size_t count) : count_(count) {
-    EXPECT_EQ(cudaSuccess, cudaMalloc(reinterpret_cast<void**>(&data_), count * sizeof(T) + 1));
-    EXPECT_EQ(cudaSuccess, cudaMemset(data_, 0xff, count * sizeof(T)));
-  }
-  explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) {
-    EXPECT_EQ(cudaSuccess, cudaMemcpy(data_, values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice));
-  }
-  DeviceArray(DeviceArray&& other) noexcept : data_(other.data_), count_(other.count_) { other.data_ = nullptr; }
-  DeviceArray& operator=(DeviceArray&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(count_, other.count_);
-    return *this;
-  }
-  ~DeviceArray() { cudaFree(data_); }
-
-  T* get() const { return data_; }
-  std::size_t size() const { return count_; }
-  std::vector<T> host() const {
-    std::vector<T> values(count_);
-    EXPECT_EQ(cudaSuccess, cudaMemcpy(values.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost));
-    return values;
-  }
-  void fill(int byte) { EXPECT_EQ(cudaSuccess, cudaMemset(data_, byte, count_ * sizeof(T))); }
-
- private:
-  T* data_ = nullptr;
-  std::size_t count_ = 0;
 };
 
 inline std::vector<std::uint8_t> random_codes(std::size_t count, std::uint32_t seed) {

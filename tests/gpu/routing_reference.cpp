@@ -1,0 +1,83 @@
+#include "routing_reference.hpp"
+
+#include <algorithm>
+#include <thread>
+
+#include "contract/e4m3.h"
+#include "contract/routing.h"
+
+namespace blockmoe::test {
+namespace {
+
+float value_at(const void* data, contract::FloatType type, std::int64_t index) {
+  return type == contract::FloatType::f32 ? static_cast<const float*>(data)[index]
+                                          : contract::bf16_decode(static_cast<const std::uint16_t*>(data)[index]);
+}
+
+std::vector<std::uint32_t> largest(std::vector<std::uint64_t> keys, std::int32_t count) {
+  std::partial_sort(keys.begin(), keys.begin() + count, keys.end(), std::greater<>());
+  std::vector<std::uint32_t> numbers;
+  for (std::int32_t i = 0; i < count; ++i)
+    numbers.push_back(contract::number_of_key(keys[static_cast<std::size_t>(i)]));
+  return numbers;
+}
+
+float score_of_group(std::vector<float> scores) {
+  std::sort(scores.begin(), scores.end(), std::greater<>());
+  return scores.size() == 1 ? scores[0] : contract::group_score(scores[0], scores[1]);
+}
+
+}  // namespace
+
+std::vector<LocalPick> reference_picks(const contract::Geometry& g, const contract::Weights& w,
+                                       const contract::Activations& a, std::int64_t token) {
+  std::vector<float> mixing;
+  std::vector<float> choice;
+  for (std::int32_t e = 0; e < g.experts; ++e) {
+    const float logit = value_at(a.routing_logits, a.routing_logits_type, token * a.routing_logits_pitch + e);
+    const float bias = w.routing_bias == nullptr ? 0.0F : value_at(w.routing_bias, w.routing_bias_type, e);
+    mixing.push_back(contract::mixing_score(logit));
+    choice.push_back(contract::choice_score(contract::sigmoid(logit), bias));
+  }
+  const std::int32_t size = g.experts_per_group();
+  std::vector<std::uint64_t> groups;
+  for (std::int32_t group = 0; group < g.n_group; ++group) {
+    const auto begin = choice.begin() + group * size;
+    groups.push_back(contract::choice_key(score_of_group({begin, begin + size}), static_cast<std::uint32_t>(group)));
+  }
+  std::vector<std::uint64_t> candidates;
+  for (const std::uint32_t group : largest(groups, g.topk_group)) {
+    const std::uint32_t first = group * static_cast<std::uint32_t>(size);
+    for (std::uint32_t e = first; e < first + static_cast<std::uint32_t>(size); ++e) {
+      candidates.push_back(contract::choice_key(choice[e], e));
+    }
+  }
+  const std::vector<std::uint32_t> picks = largest(candidates, g.top_k);
+  float sum = 0.0F;
+  for (const std::uint32_t e : picks) sum = contract::rn::add(sum, mixing[e]);
+  std::vector<LocalPick> local;
+  for (const std::uint32_t e : picks) {
+    const std::int64_t number = std::int64_t{e} - w.local_expert_offset;
+    if (number < 0 || number >= g.local_experts) continue;
+    const float weight = contract::routing_weight(mixing[e], sum, w.routed_scaling_factor);
+    local.push_back({static_cast<std::int32_t>(number), contract::bits_of(weight)});
+  }
+  return local;
+}
+
+std::vector<std::vector<LocalPick>> reference_routing(const contract::Geometry& g, const contract::Weights& w,
+                                                      const contract::Activations& a) {
+  std::vector<std::vector<LocalPick>> all(static_cast<std::size_t>(a.tokens));
+  const std::int64_t workers = std::max(1U, std::thread::hardware_concurrency());
+  std::vector<std::thread> threads;
+  for (std::int64_t worker = 0; worker < workers; ++worker) {
+    threads.emplace_back([&, worker] {
+      for (std::int64_t t = worker; t < a.tokens; t += workers)
+        all[static_cast<std::size_t>(t)] = reference_picks(g, w, a, t);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return all;
+}
+
+}  // namespace blockmoe::test
