@@ -6,10 +6,10 @@
 namespace blockmoe::measure {
 namespace {
 
-Result<DeviceMemory> poisoned(std::size_t bytes, const char* what) {
+Result<DeviceMemory> filled(std::size_t bytes, Fill fill, const char* what) {
   auto memory = allocate(bytes, what);
   if (!memory.ok()) return memory;
-  if (bytes != 0) BLOCKMOE_CUDA_TRY(cudaMemset(memory.value().get(), 0xff, bytes));
+  if (bytes != 0 && fill == Fill::poison) BLOCKMOE_CUDA_TRY(cudaMemset(memory.value().get(), 0xff, bytes));
   return memory;
 }
 
@@ -21,7 +21,7 @@ GpuCall::GpuCall(Plan plan, BoundPlan bound, DeviceInputs inputs, DeviceMemory w
   hidden_ = inputs_.public_activations.hidden_states.dim(1);
 }
 
-Result<GpuCall> GpuCall::create(const workload::Inputs& inputs, const DeviceInfo& device, const Options& options) {
+Result<GpuCall> GpuCall::create(const workload::Inputs& inputs, const DeviceInfo& device, const Options& options, Fill fill) {
   auto plan = Plan::create(inputs.public_geometry(), inputs.tokens(), device, options);
   if (!plan.ok()) return plan.status();
   auto placed = copy_to_device(inputs, device.device.index);
@@ -29,10 +29,10 @@ Result<GpuCall> GpuCall::create(const workload::Inputs& inputs, const DeviceInfo
   auto bound = plan.value().bind(placed.value().public_weights);
   if (!bound.ok()) return bound.status();
   const WorkspaceNeed need = plan.value().workspace();
-  auto workspace = poisoned(need.bytes, "workspace");
+  auto workspace = filled(need.bytes, fill, "workspace");
   if (!workspace.ok()) return workspace.status();
   if (need.init == WorkspaceInit::zeroed_once) BLOCKMOE_CUDA_TRY(cudaMemset(workspace.value().get(), 0, need.bytes));
-  auto output = poisoned(static_cast<std::size_t>(inputs.tokens() * inputs.geometry.hidden) * sizeof(std::uint16_t), "output");
+  auto output = filled(static_cast<std::size_t>(inputs.tokens() * inputs.geometry.hidden) * sizeof(std::uint16_t), fill, "output");
   if (!output.ok()) return output.status();
   BLOCKMOE_CUDA_TRY(cudaDeviceSynchronize());
   return GpuCall(std::move(plan).value(), std::move(bound).value(), std::move(placed).value(), std::move(workspace).value(), std::move(output).value());

@@ -14,11 +14,18 @@
 
 namespace blockmoe::measure {
 
-/// One set of inputs bound to one plan. Workspace and output are poisoned with 0xff bytes (NaN to whoever reads a float there) when made.
+/// What workspace and output hold before the first call.
+enum class Fill {
+  poison,   ///< 0xff bytes: NaN to whoever reads a float there
+  nothing,  ///< as allocated: a checker of memory then sees who reads what nobody wrote
+};
+
+/// One set of inputs bound to one plan.
 class GpuCall {
  public:
   /// `device` must be the current CUDA device.
-  static Result<GpuCall> create(const workload::Inputs& inputs, const DeviceInfo& device, const Options& options);
+  static Result<GpuCall> create(const workload::Inputs& inputs, const DeviceInfo& device, const Options& options,
+                                Fill fill = Fill::poison);
 
   const Plan& plan() const { return plan_; }
   const DeviceInputs& inputs() const { return inputs_; }

@@ -2,6 +2,7 @@
 #include "measure/stage_times.hpp"
 
 #include <array>
+#include <cstdint>
 #include <utility>
 
 #include "operator.h"
@@ -23,8 +24,10 @@ Result<std::map<std::string, double>> time_stages(Timer& timer, const GpuCall& c
   kernels::Bound bound;
   BLOCKMOE_TRY(status_of(kernels::bind(kernels::make_plan(request), call.inputs().weights, &bound)));
 
-  constexpr std::array kStages = {std::pair("route", kernels::kRoute), std::pair("pack", kernels::kPack), std::pair("gemm1", kernels::kGemm1),
-                                  std::pair("gemm2", kernels::kGemm2), std::pair("combine", kernels::kCombine)};
+  using Stages = std::pair<const char*, std::uint32_t>;
+  constexpr std::array kStages = {Stages("route", kernels::kRoute), Stages("pack", kernels::kPack),
+                                  Stages("route+pack", kernels::kRoute | kernels::kPack), Stages("gemm1", kernels::kGemm1),
+                                  Stages("gemm2", kernels::kGemm2), Stages("combine", kernels::kCombine)};
   std::map<std::string, double> times;
   for (const auto& [name, stage] : kStages) {
     const auto sample = timer.graph(

@@ -1,0 +1,242 @@
+// Calls under graphs, on streams and from threads, through the public API, on every backend of this GPU.
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+#include "api_calls.hpp"
+#include "gpu_test.hpp"
+#include "measure/gpu_call.hpp"
+#include "workload/inputs.hpp"
+
+namespace blockmoe::test {
+namespace {
+
+using measure::GpuCall;
+using Output = std::vector<std::uint16_t>;
+
+workload::Inputs draw(std::int64_t tokens, std::uint64_t seed) {
+  workload::Workload row;
+  row.tokens = tokens;
+  row.geometry = {384, 256, 32, 16, 4, 4, 2};
+  row.local_expert_offset = 8;
+  row.seed = seed;
+  row.weights_seed = seed;
+  workload::InputOptions options;
+  options.dataset_root.clear();
+  auto inputs = workload::InputMaker(options).make(row);
+  EXPECT_TRUE(inputs.ok()) << inputs.status().message();
+  return std::move(inputs).value();
+}
+
+GpuCall call_of(Backend backend, std::int64_t tokens, std::uint64_t seed) {
+  Options options;
+  options.backend = backend;
+  auto call = GpuCall::create(draw(tokens, seed), query_device({DeviceType::cuda, 0}).value(), options);
+  EXPECT_TRUE(call.ok()) << call.status().message();
+  return std::move(call).value();
+}
+
+Output output_of(const GpuCall& call) {
+  auto output = call.fetch_output();
+  EXPECT_TRUE(output.ok()) << output.status().message();
+  return std::move(output).value();
+}
+
+Output run(const GpuCall& call, cudaStream_t stream = nullptr) {
+  EXPECT_TRUE(call.poison_output().ok());
+  const Status status = call.enqueue(stream);
+  EXPECT_TRUE(status.ok()) << status.message();
+  return output_of(call);
+}
+
+std::size_t bytes_of(const Tensor& tensor) {
+  std::size_t count = tensor.rank == 0 ? 0 : 1;
+  for (int axis = 0; axis < tensor.rank; ++axis) count *= static_cast<std::size_t>(tensor.dim(axis));
+  return count * (tensor.dtype == DType::float32 ? 4 : tensor.dtype == DType::bfloat16 ? 2 : 1);
+}
+
+// Every input of `to` gets the contents of `from`; the addresses stay.
+void copy_contents(const GpuCall& from, const GpuCall& to) {
+  const auto copy = [](const Tensor& source, const Tensor& destination) {
+    ASSERT_EQ(bytes_of(source), bytes_of(destination));
+    ASSERT_EQ(cudaSuccess, cudaMemcpy(destination.data, source.data, bytes_of(source), cudaMemcpyDeviceToDevice));
+  };
+  const Weights &w = from.inputs().public_weights, &x = to.inputs().public_weights;
+  const Activations &a = from.inputs().public_activations, &b = to.inputs().public_activations;
+  copy(w.routing_bias, x.routing_bias);
+  copy(w.gemm1_weights, x.gemm1_weights);
+  copy(w.gemm1_weights_scale, x.gemm1_weights_scale);
+  copy(w.gemm2_weights, x.gemm2_weights);
+  copy(w.gemm2_weights_scale, x.gemm2_weights_scale);
+  copy(a.routing_logits, b.routing_logits);
+  copy(a.hidden_states, b.hidden_states);
+  copy(a.hidden_states_scale, b.hidden_states_scale);
+}
+
+template <auto kDestroy>
+struct Destroy {
+  template <typename Handle>
+  void operator()(Handle handle) const {
+    EXPECT_EQ(cudaSuccess, kDestroy(handle));
+  }
+};
+using Stream = std::unique_ptr<std::remove_pointer_t<cudaStream_t>, Destroy<cudaStreamDestroy>>;
+using Graph = std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, Destroy<cudaGraphDestroy>>;
+using GraphExec = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, Destroy<cudaGraphExecDestroy>>;
+
+Stream make_stream() {
+  cudaStream_t stream = nullptr;
+  EXPECT_EQ(cudaSuccess, cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return Stream(stream);
+}
+
+GraphExec instantiate(cudaGraph_t graph) {
+  cudaGraphExec_t exec = nullptr;
+  EXPECT_EQ(cudaSuccess, cudaGraphInstantiate(&exec, graph, 0));
+  return GraphExec(exec);
+}
+
+// Global mode: a wait, an allocation or a copy by any thread would end the capture with an error.
+GraphExec capture(const GpuCall& call, cudaStream_t stream) {
+  EXPECT_EQ(cudaSuccess, cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  const Status status = call.enqueue(stream);
+  cudaGraph_t graph = nullptr;
+  EXPECT_EQ(cudaSuccess, cudaStreamEndCapture(stream, &graph));
+  EXPECT_TRUE(status.ok()) << status.message();
+  const Graph owner(graph);
+  return instantiate(graph);
+}
+
+class GraphTest : public GpuTest {
+ protected:
+  // Runs `body` for each backend that the GPU here has.
+  template <typename Body>
+  void for_each_backend(Body body) {
+    int backends = 0;
+    for (const Backend backend : {Backend::portable, Backend::hopper}) {
+      Options options;
+      options.backend = backend;
+      if (!Plan::create(Geometry(), 1, query_device({DeviceType::cuda, 0}).value(), options).ok()) continue;
+      SCOPED_TRACE(backend == Backend::hopper ? "hopper" : "portable");
+      body(backend);
+      ++backends;
+    }
+    EXPECT_GT(backends, 0);
+  }
+};
+
+TEST_F(GraphTest, a_replay_after_every_input_changed_equals_a_fresh_call) {
+  for_each_backend([](Backend backend) {
+    for (const std::int64_t tokens : {1, 20, 300}) {
+      const GpuCall first = call_of(backend, tokens, 1);
+      const GpuCall second = call_of(backend, tokens, 2);
+      const Output of_first = run(first);
+      const Output of_second = run(second);
+      EXPECT_NE(of_first, of_second);
+      const Stream stream = make_stream();
+      const GraphExec graph = capture(first, stream.get());
+      const auto replay = [&] {
+        EXPECT_TRUE(first.poison_output().ok());
+        EXPECT_EQ(cudaSuccess, cudaGraphLaunch(graph.get(), stream.get()));
+        return output_of(first);
+      };
+      EXPECT_EQ(replay(), of_first);
+      copy_contents(second, first);
+      EXPECT_EQ(replay(), of_second);
+    }
+  });
+}
+
+TEST_F(GraphTest, a_thousand_runs_give_the_same_bits) {
+  for_each_backend([](Backend backend) {
+    const GpuCall call = call_of(backend, 130, 3);
+    const Output expected = run(call);
+    const Stream stream = make_stream();
+    const GraphExec graph = capture(call, stream.get());
+    for (int i = 0; i < 1000; ++i) {
+      ASSERT_EQ(cudaSuccess, cudaGraphLaunch(graph.get(), stream.get()));
+      ASSERT_EQ(output_of(call), expected) << "run " << i;
+    }
+  });
+}
+
+TEST_F(GraphTest, two_plans_on_two_streams_from_two_threads_share_nothing) {
+  for_each_backend([](Backend backend) {
+    const GpuCall calls[] = {call_of(backend, 77, 4), call_of(backend, 210, 5)};
+    const Output expected[] = {run(calls[0]), run(calls[1])};
+    Output found[2];
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 2; ++i) {
+      EXPECT_TRUE(calls[i].poison_output().ok());
+      threads.emplace_back([&, i] {
+        const Stream stream = make_stream();
+        for (int run = 0; run < 200; ++run) {
+          const Status status = calls[i].enqueue(stream.get());
+          EXPECT_TRUE(status.ok()) << status.message();
+        }
+        EXPECT_EQ(cudaSuccess, cudaStreamSynchronize(stream.get()));
+        found[i] = output_of(calls[i]);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(found[0], expected[0]);
+    EXPECT_EQ(found[1], expected[1]);
+  });
+}
+
+TEST_F(GraphTest, a_call_runs_in_the_body_of_a_conditional_node) {
+  for_each_backend([](Backend backend) {
+    const GpuCall call = call_of(backend, 50, 6);
+    const Output expected = run(call);
+    for (const unsigned taken : {1u, 0u}) {
+      cudaGraph_t raw = nullptr;
+      ASSERT_EQ(cudaSuccess, cudaGraphCreate(&raw, 0));
+      const Graph graph(raw);
+      cudaGraphConditionalHandle handle = 0;
+      ASSERT_EQ(cudaSuccess, cudaGraphConditionalHandleCreate(&handle, raw, taken, cudaGraphCondAssignDefault));
+      cudaGraphNodeParams parameters = {};
+      parameters.type = cudaGraphNodeTypeConditional;
+      parameters.conditional.handle = handle;
+      parameters.conditional.type = cudaGraphCondTypeIf;
+      parameters.conditional.size = 1;
+      cudaGraphNode_t node = nullptr;
+      ASSERT_EQ(cudaSuccess, cudaGraphAddNode(&node, raw, nullptr, nullptr, 0, &parameters));
+      const cudaGraph_t body = parameters.conditional.phGraph_out[0];
+
+      const Stream stream = make_stream();
+      ASSERT_EQ(cudaSuccess, cudaStreamBeginCaptureToGraph(stream.get(), body, nullptr, nullptr, 0, cudaStreamCaptureModeGlobal));
+      const Status status = call.enqueue(stream.get());
+      cudaGraph_t captured = nullptr;
+      ASSERT_EQ(cudaSuccess, cudaStreamEndCapture(stream.get(), &captured));
+      ASSERT_TRUE(status.ok()) << status.message();
+
+      const GraphExec exec = instantiate(raw);
+      ASSERT_TRUE(call.poison_output().ok());
+      ASSERT_EQ(cudaSuccess, cudaGraphLaunch(exec.get(), stream.get()));
+      EXPECT_EQ(output_of(call), taken == 1 ? expected : Output(expected.size(), 0xffff));
+    }
+  });
+}
+
+TEST_F(GraphTest, a_call_only_launches) {
+  for_each_backend([](Backend backend) {
+    const GpuCall call = call_of(backend, 64, 7);
+    const ApiCalls before = api_calls();
+    const Status status = call.enqueue(nullptr);
+    const ApiCalls after = api_calls();
+    ASSERT_TRUE(status.ok()) << status.message();
+    EXPECT_GT(after.launches, before.launches);
+    EXPECT_EQ(after.waits, before.waits);
+    EXPECT_EQ(after.memory, before.memory);
+    EXPECT_EQ(cudaSuccess, cudaDeviceSynchronize());
+    EXPECT_GT(api_calls().waits, before.waits);  // the count counts
+  });
+}
+
+}  // namespace
+}  // namespace blockmoe::test
