@@ -31,7 +31,7 @@ struct Run {
   std::int64_t active_experts = 0;
 };
 
-// cpu_backend.cpp's flow, with a clock.
+// cpu/run.cpp's flow, with a clock.
 Run run_once(const cpu::Call& call) {
   Run run;
   const std::int64_t tokens = call.activations.tokens;

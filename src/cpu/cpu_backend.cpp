@@ -1,4 +1,4 @@
-// cpu_backend.cpp: a call's flow, and the backend's row of functions.
+// cpu_backend.cpp: what a plan decides, and the backend's row of functions.
 #include "cpu/cpu_backend.hpp"
 
 #include <algorithm>
@@ -9,11 +9,7 @@
 #include <thread>
 
 #include "cpu/call.hpp"
-#include "cpu/combine.hpp"
-#include "cpu/gemm1.hpp"
-#include "cpu/gemm2.hpp"
-#include "cpu/pack.hpp"
-#include "cpu/route.hpp"
+#include "cpu/run.hpp"
 
 namespace blockmoe::cpu {
 namespace {
@@ -27,17 +23,6 @@ struct PlanState {
 
 const PlanState& state_of(const api::BackendPlan& plan) {
   return *static_cast<const PlanState*>(plan.state.get());
-}
-
-void run_block(const Call& call, const TokenBlock& block) {
-  route(call, block);
-  for (std::int64_t begin = 0; begin < block.count;) {
-    const Chunk chunk = pack(call, block, begin);
-    gemm1(call, chunk);
-    gemm2(call, chunk);
-    combine(call, block, chunk);
-    begin = chunk.end;
-  }
 }
 
 int choose_threads(const api::PlanRequest& request) {
@@ -91,9 +76,7 @@ Status run(const api::PlanRequest& request, const api::BackendPlan& plan, const 
                   .pool = *state.pool,
                   .sizes = state.sizes,
                   .buffers = place_buffers(request.geometry, state.sizes, products, workspace)};
-  for (std::int64_t first = 0; first < activations.tokens; first += state.sizes.block_tokens) {
-    run_block(call, {first, std::min(state.sizes.block_tokens, activations.tokens - first)});
-  }
+  cpu::run(call);
   return {};
 }
 

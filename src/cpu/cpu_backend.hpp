@@ -1,4 +1,4 @@
-// cpu_backend.hpp: the layer on the host's cores. The flow of a call is in cpu_backend.cpp; why it is so, docs/cpu.md.
+// cpu_backend.hpp: the layer on the host's cores. The flow of a call is in run.cpp; why it is so, docs/cpu.md.
 #pragma once
 
 #include "api/backend.hpp"
