@@ -8,6 +8,7 @@ CUDA ?= $(if $(wildcard /dev/nvidia0 /usr/bin/nvidia-smi),1,0)
 JOBS ?= $(shell nproc)
 PRESET := $(if $(filter 1,$(CUDA)),cuda,cpu)
 BUILD := build/$(PRESET)
+DEVICE := $(if $(and $(filter 1,$(CUDA)),$(wildcard /dev/nvidia0)),cuda,cpu)
 SOURCES = $(shell git ls-files '*.cpp' '*.hpp' '*.h' '*.c' '*.cu' '*.cuh')
 # $(call configure,preset): quiet but for what was decided; everything when it fails.
 configure = log=$$(cmake --preset $(1) 2>&1) && grep -- '-- blockmoe:' <<<"$$log" || { echo "$$log"; exit 1; }
@@ -36,7 +37,7 @@ build: setup-build $(BUILD)/build.ninja  ## Build everything
 
 verify: setup-build $(BUILD)/build.ninja  ## Build, then check every benchmark shape on this machine's best backend
 	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe_cli -- --quiet
-	@$(BUILD)/bin/blockmoe verify --all
+	@$(BUILD)/bin/blockmoe verify --all --device $(DEVICE)
 
 test: setup-test  ## Everything that CI runs: format, lint, tests, tests under sanitizers, fuzzing
 	@tools/test.sh
@@ -54,7 +55,7 @@ test-sanitized: setup-test build/asan/build.ninja  ## The same tests under Addre
 test-fuzz: setup-test build/fuzz/build.ninja  ## Fuzz each reader for 60 s
 	@rm -f build/fuzz/tests.xml
 	@cmake --build build/fuzz -j $(JOBS) --target fuzzers
-	@$(call ctest,fuzz)
+	@$(call ctest,fuzz) -L '^fuzz$$'
 
 format: setup-test  ## Format all C++ and CUDA
 	@.venv/bin/clang-format -i $(SOURCES)

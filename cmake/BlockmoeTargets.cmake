@@ -22,6 +22,11 @@ if(BLOCKMOE_SANITIZE)
   add_link_options(-fsanitize=address,undefined)
 endif()
 
+if(BLOCKMOE_FUZZ)
+  # Coverage of everything that a fuzzer may reach guides it; the driver itself is linked by blockmoe_fuzzer.
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
 # Flags of every file of ours. Contraction off: the numerics contract counts roundings (kernels/contract/host_device.h).
 add_library(blockmoe_flags INTERFACE)
 target_compile_options(
