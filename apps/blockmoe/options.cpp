@@ -110,7 +110,15 @@ void DrawOptions::add(CLI::App& app) {
       ->check([](const std::string& word) { return message_of(workload::parse_skew(routing_word(word))); })
       ->capture_default_str()
       ->group("Inputs");
-  app.add_option("--seed", seed, "Seed of everything that is drawn; without it, the row's own")->group("Inputs");
+  app.add_option("--seed", seed, "Seed of everything that is drawn; without it, the row's own")
+      ->check([](const std::string& text) {  // the parser would let a negative number wrap
+        std::uint64_t value = 0;
+        const char* const end = text.data() + text.size();
+        const auto [parsed_to, error] = std::from_chars(text.data(), end, value);
+        const bool whole = error == std::errc() && parsed_to == end;
+        return whole ? std::string() : fmt::format("--seed: '{}', expected a number from 0 to 2^64 - 1", text);
+      })
+      ->group("Inputs");
 }
 
 workload::InputOptions DrawOptions::input_options(int threads) const {

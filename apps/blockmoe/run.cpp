@@ -53,8 +53,9 @@ void add_options(CLI::App& app, RunOptions& o) {
   CLI::Option* const uuid = app.add_option("--uuid", o.uuid, "The row that runs; a beginning that one row has will do")
                                 ->type_name("U")
                                 ->group("Workload");
-  CLI::Option* const tokens =
-      app.add_option("--tokens", o.tokens, "Tokens, T, of a drawn call of the geometry below")->group("Workload");
+  CLI::Option* const tokens = app.add_option("--tokens", o.tokens, "Tokens, T, of a drawn call of the geometry below")
+                                  ->check(CLI::Range(std::int64_t{0}, contract::kMaxTokens))
+                                  ->group("Workload");
   CLI::Option* const inputs = app.add_option("--inputs", o.inputs, "Safetensors file of the operator's tensors")
                                   ->type_name("FILE")
                                   ->group("Workload");

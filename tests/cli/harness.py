@@ -16,8 +16,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 BLOCKMOE = os.environ["BLOCKMOE"]
 FAKE_AGENT = f"{sys.executable} {HERE / 'fake_agent.py'}"
 
+# Wide enough for the gates of the numerics contract, which speak of averages over a row's blocks.
 GEOMETRY = {
-    "hidden": 256, "intermediate": 128, "experts": 16, "local_experts": 8, "top_k": 4, "n_group": 4, "topk_group": 2,
+    "hidden": 512, "intermediate": 1024, "experts": 16, "local_experts": 8, "top_k": 4, "n_group": 4, "topk_group": 2,
 }
 
 

@@ -94,7 +94,7 @@ class AgentCommand(CliTest):
     def test_much_output_is_no_obstacle(self):
         rows = self.write_rows(row("a", 1))
         report = self.verify("--workloads", rows, "--agent-cmd",
-                             "yes | head -c 20000000; yes >&2 | head -c 1000; echo '{{\"passed\": true, \"latency_us\": 3}}'",
+                             "yes | head -c 20000000; yes | head -c 20000000 >&2; echo '{{\"passed\": true, \"latency_us\": 3}}'",
                              "--cmd-timeout", "60", code=0)
         self.assertEqual(report["agent_mean_us"], 3)
 
