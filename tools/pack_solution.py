@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""Puts a runner's workspace together: solution/ and, beside its entry file, the files of kernels/ as they are.
+
+Usage: pack_solution.py FOLDER     (replaced where it exists)
+"""
+
+import pathlib
+import shutil
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SOURCES = {".cu", ".cuh", ".h", ".cpp"}
+
+
+def pack(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the workspace's source files, relative to `folder`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "solution", folder)
+    for path in sorted((ROOT / "kernels").rglob("*")):
+        if path.suffix in SOURCES:
+            to = folder / path.relative_to(ROOT / "kernels")
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, to)
+    return sorted(p.relative_to(folder) for p in folder.rglob("*") if p.suffix in SOURCES)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    files = pack(pathlib.Path(sys.argv[1]))
+    print(f"{sys.argv[1]}: config.toml and {len(files)} source files")
