@@ -23,4 +23,5 @@ configure_package_config_file(cmake/blockmoeConfig.cmake.in blockmoeConfig.cmake
 # Before 1.0 a minor version may break callers.
 write_basic_package_version_file(blockmoeConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/blockmoeConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/blockmoeConfigVersion.cmake
+              cmake/BlockmoeCudart.cmake
         DESTINATION ${config_dir})

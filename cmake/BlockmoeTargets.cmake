@@ -59,7 +59,7 @@ foreach(library IN LISTS blockmoe_libraries)
   target_link_libraries(${library} PRIVATE Threads::Threads)
   if(BLOCKMOE_CUDA_ENABLED)
     # Static: of CUDA, only the driver is looked up at run time, and only when a CUDA device is asked for.
-    target_link_libraries(${library} PRIVATE CUDA::cudart_static)
+    target_link_libraries(${library} PRIVATE blockmoe::cudart_static)
   endif()
 endforeach()
 

@@ -59,14 +59,10 @@ install_python_packages() {
   done
 }
 
-# The wheels of the toolkit keep its libraries in lib/, unversioned names left out; nvcc.profile and CMake look for
-# lib64/ and libcudart.so.
+# The wheels of the toolkit keep its libraries in lib/; nvcc.profile looks for lib64/.
 link_cuda_names() {
   local root
-  for root in .venv/lib/python3*/site-packages/nvidia/cu13; do
-    ln -sfn lib "$root/lib64"
-    ln -sfn libcudart.so.13 "$root/lib/libcudart.so"
-  done
+  for root in .venv/lib/python3*/site-packages/nvidia/cu13; do ln -sfn lib "$root/lib64"; done
 }
 
 if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
