@@ -28,7 +28,7 @@ void* operator new(std::size_t bytes) {
 namespace blockmoe::test {
 namespace {
 
-TEST(api_allocation, an_accepted_call_makes_none) {
+TEST(ApiAllocation, an_accepted_call_makes_none) {
   reset_fakes();
   const Call call;
   const Result<BoundPlan> bound = call.bind();
@@ -40,7 +40,7 @@ TEST(api_allocation, an_accepted_call_makes_none) {
   EXPECT_EQ(fakes().runs, 1);
 }
 
-TEST(api_allocation, is_counted) {
+TEST(ApiAllocation, is_counted) {
   const Call call;
   const int before = allocations;
   const Status status = Plan::create(Geometry(), -1, call.device).status();  // its message is made on the heap

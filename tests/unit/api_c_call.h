@@ -9,7 +9,7 @@ extern "C" {
 #endif
 
 /* A call of the DeepSeek-V3 geometry, T = 16, on the CPU. Inputs have addresses but no memory. */
-typedef struct c_call {
+typedef struct c_call { /* NOLINT(readability-identifier-naming): C */
   blockmoe_geometry geometry;
   blockmoe_device_info device;
   blockmoe_options options;

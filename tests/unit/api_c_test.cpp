@@ -17,18 +17,18 @@ namespace {
 constexpr std::size_t kOutputElements = std::size_t{16} * 7168;
 constexpr std::uint16_t kUntouched = 0xabcd;
 
-class api_c : public testing::Test {
+class ApiC : public testing::Test {
  protected:
-  api_c() {
+  ApiC() {
     reset_fakes();
     std::fill(std::begin(output_), std::end(output_), kUntouched);
     call_ = c_call_make(output_, workspace_);
   }
-  ~api_c() override {
+
+  void TearDown() override {
     blockmoe_bound_plan_destroy(bound_);
     blockmoe_plan_destroy(plan_);
   }
-  api_c(const api_c&) = delete;
 
   void make_plan() {
     ASSERT_EQ(blockmoe_plan_create(&call_.geometry, 4096, &call_.device, nullptr, &plan_, &error_), BLOCKMOE_OK)
@@ -61,7 +61,7 @@ class api_c : public testing::Test {
 
 // ---- a whole call
 
-TEST_F(api_c, runs) {
+TEST_F(ApiC, runs) {
   error_.code = 99;
   std::strcpy(error_.message, "left from before");
   call_.options.gate_first = 1;
@@ -85,13 +85,13 @@ TEST_F(api_c, runs) {
   EXPECT_EQ(fakes().activations.hidden_scale, call_.activations.hidden_states_scale.data);
 }
 
-TEST_F(api_c, a_null_error_is_accepted) {
+TEST_F(ApiC, a_null_error_is_accepted) {
   EXPECT_EQ(c_call_run(&call_, nullptr), BLOCKMOE_OK);
   call_.geometry.hidden = 1;
   EXPECT_EQ(c_call_run(&call_, nullptr), BLOCKMOE_INVALID_ARGUMENT);
 }
 
-TEST_F(api_c, tells_of_the_plan) {
+TEST_F(ApiC, tells_of_the_plan) {
   make_plan();
   EXPECT_EQ(blockmoe_plan_backend(plan_), BLOCKMOE_BACKEND_CPU);
   EXPECT_STREQ(blockmoe_plan_path(plan_), "cpu/fake");
@@ -103,7 +103,7 @@ TEST_F(api_c, tells_of_the_plan) {
   EXPECT_EQ(need.init, BLOCKMOE_WORKSPACE_ZEROED_ONCE);
 }
 
-TEST_F(api_c, tells_of_devices) {
+TEST_F(ApiC, tells_of_devices) {
   blockmoe_device_info info = blockmoe_device_info_init();
   EXPECT_EQ(blockmoe_describe_device("sm_90a", &info, &error_), BLOCKMOE_OK);
   EXPECT_EQ(info.device_type, BLOCKMOE_DEVICE_CUDA);
@@ -117,12 +117,12 @@ TEST_F(api_c, tells_of_devices) {
                  "device.index: 2, expected 0 (the CPU is one device)");
 }
 
-TEST_F(api_c, has_a_version) {
+TEST_F(ApiC, has_a_version) {
   EXPECT_EQ(blockmoe_version(), static_cast<std::uint32_t>(BLOCKMOE_VERSION_NUMBER));
   EXPECT_STREQ(blockmoe_version_string(), BLOCKMOE_VERSION);
 }
 
-TEST_F(api_c, initialisers_hold_the_defaults_of_the_cpp_structs) {
+TEST_F(ApiC, initialisers_hold_the_defaults_of_the_cpp_structs) {
   const Geometry geometry;
   EXPECT_EQ(call_.geometry.experts, geometry.experts);
   EXPECT_EQ(call_.geometry.hidden, geometry.hidden);
@@ -142,7 +142,7 @@ TEST_F(api_c, initialisers_hold_the_defaults_of_the_cpp_structs) {
 
 // ---- refusals
 
-TEST_F(api_c, messages_are_those_of_the_library) {
+TEST_F(ApiC, messages_are_those_of_the_library) {
   call_.weights.gemm1_weights_scale.shape[2] = 55;
   expect_refused(c_call_run(&call_, &error_),
                  "gemm1_weights_scale: shape [32, 32, 55], expected [32, 32, 56] (gemm1_weights is [32, 4096, 7168], "
@@ -159,12 +159,12 @@ TEST_F(api_c, messages_are_those_of_the_library) {
   expect_refused(c_call_run(&call_, &error_), "workspace: 100 bytes, expected 4096 or more");
 }
 
-TEST_F(api_c, a_flag_is_0_or_1) {
+TEST_F(ApiC, a_flag_is_0_or_1) {
   call_.options.gate_first = 2;
   expect_refused(c_call_run(&call_, &error_), "options.gate_first: 2, expected 0 or 1");
 }
 
-TEST_F(api_c, null_arguments_are_named) {
+TEST_F(ApiC, null_arguments_are_named) {
   bind();
   blockmoe_device_info info = blockmoe_device_info_init();
   blockmoe_plan* plan = nullptr;
@@ -194,7 +194,7 @@ TEST_F(api_c, null_arguments_are_named) {
   EXPECT_EQ(bound, nullptr);
 }
 
-TEST_F(api_c, a_null_plan_tells_nothing_and_is_destroyed) {
+TEST_F(ApiC, a_null_plan_tells_nothing_and_is_destroyed) {
   EXPECT_EQ(blockmoe_plan_backend(nullptr), BLOCKMOE_BACKEND_AUTOMATIC);
   EXPECT_STREQ(blockmoe_plan_path(nullptr), "");
   EXPECT_STREQ(blockmoe_plan_explain(nullptr), "");
@@ -202,7 +202,7 @@ TEST_F(api_c, a_null_plan_tells_nothing_and_is_destroyed) {
   blockmoe_bound_plan_destroy(nullptr);
 }
 
-TEST_F(api_c, a_failed_call_leaves_the_handle_alone) {
+TEST_F(ApiC, a_failed_call_leaves_the_handle_alone) {
   auto* const before = reinterpret_cast<blockmoe_plan*>(&call_);
   blockmoe_plan* plan = before;
   call_.geometry.experts = 0;
@@ -211,7 +211,7 @@ TEST_F(api_c, a_failed_call_leaves_the_handle_alone) {
   EXPECT_EQ(plan, before);
 }
 
-TEST_F(api_c, sizes_that_no_version_has_are_refused) {
+TEST_F(ApiC, sizes_that_no_version_has_are_refused) {
   const auto expected = [](const char* argument, std::uint32_t size) {
     return std::string(argument) + ".struct_size: 3, expected " + std::to_string(size) +
            " or another version's size, as the struct's initialiser sets it";
@@ -238,7 +238,7 @@ TEST_F(api_c, sizes_that_no_version_has_are_refused) {
   expect_refused(blockmoe_plan_workspace(plan_, &need, &error_), expected("need", 24));
 }
 
-TEST_F(api_c, a_field_of_a_later_version_that_is_set_is_unsupported) {
+TEST_F(ApiC, a_field_of_a_later_version_that_is_set_is_unsupported) {
   struct {
     blockmoe_options options;
     std::int32_t later;
@@ -254,7 +254,7 @@ TEST_F(api_c, a_field_of_a_later_version_that_is_set_is_unsupported) {
 
 // ---- blockmoe_error
 
-TEST_F(api_c, an_error_is_written_no_further_than_its_size) {
+TEST_F(ApiC, an_error_is_written_no_further_than_its_size) {
   call_.geometry.top_k = 33;  // "geometry.top_k: 33, expected 1 to 32"
   struct Room {
     std::uint32_t size;
@@ -276,13 +276,13 @@ TEST_F(api_c, an_error_is_written_no_further_than_its_size) {
   }
 }
 
-TEST_F(api_c, a_message_that_is_too_long_is_cut) {
+TEST_F(ApiC, a_message_that_is_too_long_is_cut) {
   fakes().run_status = Status(StatusCode::device_error, std::string(5000, 'x'));
   EXPECT_EQ(c_call_run(&call_, &error_), BLOCKMOE_DEVICE_ERROR);
   EXPECT_EQ(error_.message, std::string(sizeof error_.message - 1, 'x'));
 }
 
-TEST_F(api_c, no_exception_crosses) {
+TEST_F(ApiC, no_exception_crosses) {
   fakes().thrown = "no thread could be started";
   EXPECT_EQ(c_call_run(&call_, &error_), BLOCKMOE_DEVICE_ERROR);
   EXPECT_STREQ(error_.message, "no thread could be started");

@@ -2,7 +2,8 @@
 // form, from one thread and from several.
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <algorithm>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -37,14 +38,14 @@ class Numbers {
 };
 
 std::vector<std::uint16_t> to_bf16(const std::vector<float>& values) {
-  std::vector<std::uint16_t> rounded;
-  for (const float value : values) rounded.push_back(contract::bf16_encode(value));
+  std::vector<std::uint16_t> rounded(values.size());
+  std::ranges::transform(values, rounded.begin(), contract::bf16_encode);
   return rounded;
 }
 
 std::vector<float> to_f32(const std::vector<std::uint16_t>& values) {
-  std::vector<float> widened;
-  for (const std::uint16_t value : values) widened.push_back(contract::bf16_decode(value));
+  std::vector<float> widened(values.size());
+  std::ranges::transform(values, widened.begin(), contract::bf16_decode);
   return widened;
 }
 
@@ -59,9 +60,9 @@ std::vector<T> spread(const std::vector<T>& rows, std::int64_t width, std::int64
   return memory;
 }
 
-class api_cpu : public testing::Test {
+class ApiCpu : public testing::Test {
  protected:
-  api_cpu() {
+  ApiCpu() {
     geometry_.experts = kExperts;
     geometry_.local_experts = kLocal;
     geometry_.hidden = kHidden;
@@ -123,13 +124,13 @@ class api_cpu : public testing::Test {
   Activations activations_;
 };
 
-TEST_F(api_cpu, computes_something) {
+TEST_F(ApiCpu, computes_something) {
   const std::vector<std::uint16_t> output = run();
   EXPECT_GT(std::count_if(output.begin(), output.end(), [](auto element) { return (element & 0x7fff) != 0; }),
             kTokens * kHidden / 2);
 }
 
-TEST_F(api_cpu, pitched_tensors_give_the_bits_of_contiguous_ones) {
+TEST_F(ApiCpu, pitched_tensors_give_the_bits_of_contiguous_ones) {
   constexpr std::int64_t kPitch = kHidden + 16;
   const std::vector<std::uint16_t> plain = run();
   const auto logits = spread(logits_, kExperts, kExperts + 3, 1e30F);
@@ -142,7 +143,7 @@ TEST_F(api_cpu, pitched_tensors_give_the_bits_of_contiguous_ones) {
   EXPECT_EQ(run(bound(), kPitch), spread(plain, kHidden, kPitch, kBetween));
 }
 
-TEST_F(api_cpu, gate_first_gives_the_bits_of_up_first) {
+TEST_F(ApiCpu, gate_first_gives_the_bits_of_up_first) {
   const std::vector<std::uint16_t> plain = run();
   const auto swap_halves = [](auto& values) {
     const std::size_t expert = values.size() / kLocal;
@@ -158,7 +159,7 @@ TEST_F(api_cpu, gate_first_gives_the_bits_of_up_first) {
   EXPECT_EQ(run(), plain);
 }
 
-TEST_F(api_cpu, an_f32_bias_and_bf16_logits_of_the_same_values_give_the_same_bits) {
+TEST_F(ApiCpu, an_f32_bias_and_bf16_logits_of_the_same_values_give_the_same_bits) {
   const std::vector<std::uint16_t> plain = run();
   const std::vector<float> bias = to_f32(bias_);
   weights_.routing_bias = Tensor::contiguous(bias.data(), DType::float32, {}, {kExperts});
@@ -168,14 +169,14 @@ TEST_F(api_cpu, an_f32_bias_and_bf16_logits_of_the_same_values_give_the_same_bit
   EXPECT_EQ(run(), plain);
 }
 
-TEST_F(api_cpu, an_absent_bias_counts_as_zeros) {
+TEST_F(ApiCpu, an_absent_bias_counts_as_zeros) {
   std::fill(bias_.begin(), bias_.end(), std::uint16_t{0});
   const std::vector<std::uint16_t> zeros = run();
   weights_.routing_bias = Tensor();
   EXPECT_EQ(run(), zeros);
 }
 
-TEST_F(api_cpu, contents_may_change_between_calls) {
+TEST_F(ApiCpu, contents_may_change_between_calls) {
   const BoundPlan first = bound();
   const std::vector<std::uint16_t> before = run(first);
   std::reverse(w2_.begin(), w2_.end());
@@ -184,11 +185,12 @@ TEST_F(api_cpu, contents_may_change_between_calls) {
   EXPECT_EQ(after, run(bound()));
 }
 
-TEST_F(api_cpu, a_bound_plan_serves_several_threads_at_once) {
+TEST_F(ApiCpu, a_bound_plan_serves_several_threads_at_once) {
   const BoundPlan shared = bound();
   const std::vector<std::uint16_t> alone = run(shared);
   std::vector<int> same(4);
   std::vector<std::thread> threads;
+  threads.reserve(same.size());
   for (int& mine : same) {
     threads.emplace_back([&, this] {
       for (int i = 0; i < 20; ++i) mine += run(shared) == alone ? 1 : 0;
@@ -198,7 +200,7 @@ TEST_F(api_cpu, a_bound_plan_serves_several_threads_at_once) {
   EXPECT_EQ(same, std::vector<int>(4, 20));
 }
 
-TEST_F(api_cpu, does_not_take_gpu_backends_for_the_cpu) {
+TEST_F(ApiCpu, does_not_take_gpu_backends_for_the_cpu) {
   for (const Backend backend : {Backend::portable, Backend::hopper}) {
     options_.backend = backend;
     const Status status = Plan::create(geometry_, kTokens, query_device({}).value(), options_).status();

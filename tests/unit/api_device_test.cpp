@@ -9,7 +9,7 @@
 namespace blockmoe::test {
 namespace {
 
-TEST(api_device, the_cpu_has_the_threads_that_the_process_may_run_on) {
+TEST(ApiDevice, the_cpu_has_the_threads_that_the_process_may_run_on) {
   cpu_set_t before;
   ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
   EXPECT_EQ(query_device({}).value().sm_count, CPU_COUNT(&before));
@@ -24,7 +24,7 @@ TEST(api_device, the_cpu_has_the_threads_that_the_process_may_run_on) {
   ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
-TEST(api_device, the_cpu_has_a_name_and_no_gpu_figures) {
+TEST(ApiDevice, the_cpu_has_a_name_and_no_gpu_figures) {
   const DeviceInfo info = query_device({}).value();
   EXPECT_EQ(info.device, Device());
   EXPECT_NE(std::string(info.name), "");
@@ -33,21 +33,21 @@ TEST(api_device, the_cpu_has_a_name_and_no_gpu_figures) {
   EXPECT_EQ(describe_device("cpu").value().sm_count, info.sm_count);
 }
 
-TEST(api_device, there_is_one_cpu) {
+TEST(ApiDevice, there_is_one_cpu) {
   EXPECT_EQ(query_device({DeviceType::cpu, 1}).status().message(),
             "device.index: 1, expected 0 (the CPU is one device)");
   EXPECT_EQ(query_device({DeviceType::cuda, -1}).status().message(), "device.index: -1, expected 0 or more");
   EXPECT_EQ(query_device({DeviceType{5}, 0}).status().message(), "device.type: 5, expected cpu (0) or cuda (1)");
 }
 
-TEST(api_device, a_gpu_that_is_not_there_is_unsupported) {
+TEST(ApiDevice, a_gpu_that_is_not_there_is_unsupported) {
   // No machine has so many, and a build without GPU backends knows none.
   const Status status = query_device({DeviceType::cuda, 4096}).status();
   EXPECT_EQ(status.code(), StatusCode::unsupported);
   EXPECT_EQ(status.message().rfind("device: cuda:4096", 0), 0U) << status.message();
 }
 
-TEST(api_device, gpus_are_described_by_architecture) {
+TEST(ApiDevice, gpus_are_described_by_architecture) {
   struct Row {
     const char* name;
     std::int32_t compute_capability;
@@ -69,7 +69,7 @@ TEST(api_device, gpus_are_described_by_architecture) {
   }
 }
 
-TEST(api_device, unknown_names_are_refused) {
+TEST(ApiDevice, unknown_names_are_refused) {
   for (const char* name : {"", "sm_", "sm_70", "sm_80a", "sm_90f", "sm_90aa", "sm_1000", "SM_90", "cuda"}) {
     EXPECT_EQ(
         describe_device(name).status().message(),

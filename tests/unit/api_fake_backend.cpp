@@ -34,7 +34,7 @@ Status run(const api::PlanRequest& request, const api::BackendPlan&, const api::
   if (!fakes().thrown.empty()) throw std::runtime_error(fakes().thrown);
   if (!fakes().run_status.ok()) return fakes().run_status;
   {
-    const std::lock_guard lock(fakes().last);
+    const std::scoped_lock lock(fakes().last);
     fakes().weights = weights;
     fakes().activations = call;
     fakes().workspace = workspace;

@@ -13,7 +13,7 @@ namespace blockmoe::test {
 namespace {
 
 // What callers of version 0.1 were compiled with. Fields are added behind these, never before.
-TEST(api_headers, structs_begin_as_in_version_0_1) {
+TEST(ApiHeaders, structs_begin_as_in_version_0_1) {
   EXPECT_EQ(offsetof(Geometry, topk_group) + sizeof(Geometry::topk_group), 40U);
   EXPECT_EQ(offsetof(Options, max_threads) + sizeof(Options::max_threads), 20U);
   EXPECT_EQ(offsetof(DeviceInfo, name) + sizeof(DeviceInfo::name), 88U);
@@ -21,14 +21,14 @@ TEST(api_headers, structs_begin_as_in_version_0_1) {
   EXPECT_EQ(offsetof(Activations, hidden_states_scale) + sizeof(Tensor), 272U);
 }
 
-TEST(api_headers, frozen_types_have_the_size_of_version_0_1) {
+TEST(ApiHeaders, frozen_types_have_the_size_of_version_0_1) {
   EXPECT_EQ(sizeof(Device), 8U);
   EXPECT_EQ(sizeof(Tensor), 88U);
   EXPECT_EQ(sizeof(WorkspaceNeed), 24U);
   EXPECT_EQ(sizeof(Workspace), 16U);
 }
 
-TEST(api_headers, struct_size_is_set_by_the_initialiser) {
+TEST(ApiHeaders, struct_size_is_set_by_the_initialiser) {
   EXPECT_EQ(Geometry().struct_size, sizeof(Geometry));
   EXPECT_EQ(Options().struct_size, sizeof(Options));
   EXPECT_EQ(DeviceInfo().struct_size, sizeof(DeviceInfo));
@@ -36,7 +36,7 @@ TEST(api_headers, struct_size_is_set_by_the_initialiser) {
   EXPECT_EQ(Activations().struct_size, sizeof(Activations));
 }
 
-TEST(api_headers, a_later_fields_place_is_never_padding_of_an_older_struct) {
+TEST(ApiHeaders, a_later_fields_place_is_never_padding_of_an_older_struct) {
   EXPECT_EQ(sizeof(Geometry), 40U);
   EXPECT_EQ(sizeof(Options), 20U);
   EXPECT_EQ(sizeof(DeviceInfo), 88U);
@@ -44,7 +44,7 @@ TEST(api_headers, a_later_fields_place_is_never_padding_of_an_older_struct) {
   EXPECT_EQ(sizeof(Activations), 272U);
 }
 
-TEST(api_headers, tensors_describe_row_major_memory) {
+TEST(ApiHeaders, tensors_describe_row_major_memory) {
   const Tensor t = Tensor::contiguous(nullptr, DType::float32, {}, {2, 3, 4});
   EXPECT_EQ(t.rank, 3);
   EXPECT_EQ(t.step(0), 12);
@@ -58,7 +58,7 @@ TEST(api_headers, tensors_describe_row_major_memory) {
   EXPECT_EQ(rows.device, (Device{DeviceType::cuda, 2}));
 }
 
-TEST(api_headers, tensors_of_nonsense_are_made_without_overflow) {
+TEST(ApiHeaders, tensors_of_nonsense_are_made_without_overflow) {
   constexpr std::int64_t kHuge = std::int64_t{1} << 62;
   EXPECT_EQ(Tensor::contiguous(nullptr, DType::float32, {}, {kHuge, kHuge, kHuge}).rank, 3);
   EXPECT_EQ(Tensor::contiguous(nullptr, DType::float32, {}, {1, 1, 1, 1, 1}).rank, 5);
@@ -68,7 +68,7 @@ TEST(api_headers, tensors_of_nonsense_are_made_without_overflow) {
   EXPECT_EQ(five.shape[3], 3);
 }
 
-TEST(api_headers, results_hold_a_value_or_a_reason) {
+TEST(ApiHeaders, results_hold_a_value_or_a_reason) {
   const Result<int> value = 7;
   EXPECT_TRUE(value.ok());
   EXPECT_EQ(value.value(), 7);

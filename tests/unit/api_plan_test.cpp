@@ -32,9 +32,9 @@ DeviceInfo gpu(std::int32_t compute_capability) {
 
 // ---- what a call becomes
 
-class api_run : public ApiTest {};
+class ApiRun : public ApiTest {};
 
-TEST_F(api_run, hands_over_contiguous_tensors) {
+TEST_F(ApiRun, hands_over_contiguous_tensors) {
   int stream = 0;
   const Result<BoundPlan> bound = call_.bind();
   ASSERT_TRUE(bound.ok()) << bound.status().message();
@@ -67,7 +67,7 @@ TEST_F(api_run, hands_over_contiguous_tensors) {
   EXPECT_FALSE(weights.gate_first);
 }
 
-TEST_F(api_run, accepts_pitches) {
+TEST_F(ApiRun, accepts_pitches) {
   call_.activations.routing_logits.stride[0] = 300;
   call_.activations.hidden_states.stride[0] = 7184;
   call_.activations.hidden_states_scale.stride[0] = 20;
@@ -80,7 +80,7 @@ TEST_F(api_run, accepts_pitches) {
   EXPECT_EQ(fakes().activations.output_pitch, 7176);
 }
 
-TEST_F(api_run, does_not_look_at_the_stride_of_a_single_row_or_column) {
+TEST_F(ApiRun, does_not_look_at_the_stride_of_a_single_row_or_column) {
   for (Tensor* tensor : {&call_.activations.routing_logits, &call_.activations.hidden_states, &call_.output}) {
     tensor->shape[0] = 1;
     tensor->stride[0] = -5;
@@ -96,7 +96,7 @@ TEST_F(api_run, does_not_look_at_the_stride_of_a_single_row_or_column) {
   EXPECT_EQ(fakes().activations.output_pitch, 7168);
 }
 
-TEST_F(api_run, accepts_bf16_logits_and_an_f32_bias) {
+TEST_F(ApiRun, accepts_bf16_logits_and_an_f32_bias) {
   call_.activations.routing_logits.dtype = DType::bfloat16;
   call_.weights.routing_bias.dtype = DType::float32;
   const Status status = call_.run();
@@ -105,14 +105,14 @@ TEST_F(api_run, accepts_bf16_logits_and_an_f32_bias) {
   EXPECT_EQ(fakes().weights.routing_bias_type, contract::FloatType::f32);
 }
 
-TEST_F(api_run, counts_an_absent_bias_as_zeros) {
+TEST_F(ApiRun, counts_an_absent_bias_as_zeros) {
   call_.weights.routing_bias = Tensor();
   const Status status = call_.run();
   ASSERT_TRUE(status.ok()) << status.message();
   EXPECT_EQ(fakes().weights.routing_bias, nullptr);
 }
 
-TEST_F(api_run, passes_gate_first_on) {
+TEST_F(ApiRun, passes_gate_first_on) {
   call_.options.gate_first = true;
   const Status status = call_.run();
   ASSERT_TRUE(status.ok()) << status.message();
@@ -120,7 +120,7 @@ TEST_F(api_run, passes_gate_first_on) {
   EXPECT_EQ(fakes().weights.gate_row(2048), 0);
 }
 
-TEST_F(api_run, accepts_any_expert_offset) {
+TEST_F(ApiRun, accepts_any_expert_offset) {
   for (const std::int32_t offset : {-2147483647 - 1, -1, 224, 1000, 2147483647}) {
     call_.weights.local_expert_offset = offset;
     const Status status = call_.run();
@@ -129,7 +129,7 @@ TEST_F(api_run, accepts_any_expert_offset) {
   }
 }
 
-TEST_F(api_run, accepts_the_largest_sizes) {
+TEST_F(ApiRun, accepts_the_largest_sizes) {
   constexpr std::int64_t kMost = std::int64_t{1} << 30;
   call_.max_tokens = kMost;
   call_.options.backend = Backend::cpu;
@@ -141,7 +141,7 @@ TEST_F(api_run, accepts_the_largest_sizes) {
   EXPECT_EQ(call_.run().message(), "output: null data, expected the address of its first element");
 }
 
-TEST_F(api_run, without_tokens_writes_nothing_and_needs_no_memory) {
+TEST_F(ApiRun, without_tokens_writes_nothing_and_needs_no_memory) {
   const Device cpu;
   call_.activations.routing_logits = Tensor::contiguous(nullptr, DType::float32, cpu, {0, 256});
   call_.activations.hidden_states = Tensor::contiguous(nullptr, DType::float8_e4m3, cpu, {0, kHidden});
@@ -153,14 +153,14 @@ TEST_F(api_run, without_tokens_writes_nothing_and_needs_no_memory) {
   EXPECT_EQ(fakes().runs, 0);
 }
 
-TEST_F(api_run, without_tokens_still_refuses_a_wrong_shape) {
+TEST_F(ApiRun, without_tokens_still_refuses_a_wrong_shape) {
   call_.activations.hidden_states.shape[0] = 0;
   EXPECT_EQ(call_.run().message(),
             "routing_logits: shape [16, 256], expected [0, 256] (hidden_states is [0, 7168], a logit for each expert "
             "of the plan)");
 }
 
-TEST_F(api_run, needs_no_workspace_where_the_plan_needs_none) {
+TEST_F(ApiRun, needs_no_workspace_where_the_plan_needs_none) {
   fakes().workspace_bytes = 0;
   call_.workspace = {};
   const Status status = call_.run();
@@ -168,21 +168,21 @@ TEST_F(api_run, needs_no_workspace_where_the_plan_needs_none) {
   EXPECT_EQ(fakes().runs, 1);
 }
 
-TEST_F(api_run, leaves_the_workspace_behind_what_the_plan_needs_alone) {
+TEST_F(ApiRun, leaves_the_workspace_behind_what_the_plan_needs_alone) {
   const Tensor& hidden = call_.activations.hidden_states;
   call_.workspace = {moved(hidden.data, -static_cast<std::intptr_t>(kWorkspaceBytes)), 4 * kWorkspaceBytes};
   const Status status = call_.run();
   EXPECT_TRUE(status.ok()) << status.message();
 }
 
-TEST_F(api_run, gives_back_what_the_backend_says) {
+TEST_F(ApiRun, gives_back_what_the_backend_says) {
   fakes().run_status = Status(StatusCode::device_error, "gemm1: out of resources");
   const Status status = call_.run();
   EXPECT_EQ(status.code(), StatusCode::device_error);
   EXPECT_EQ(status.message(), "gemm1: out of resources");
 }
 
-TEST_F(api_run, turns_exceptions_into_a_status) {
+TEST_F(ApiRun, turns_exceptions_into_a_status) {
   fakes().thrown = "no thread could be started";
   Status status = call_.run();
   EXPECT_EQ(status.code(), StatusCode::device_error);
@@ -195,7 +195,7 @@ TEST_F(api_run, turns_exceptions_into_a_status) {
 
 // ---- which backend
 
-class api_backend : public ApiTest {
+class ApiBackend : public ApiTest {
  protected:
   Result<Plan> plan(const DeviceInfo& device, Backend backend) const {
     Options options;
@@ -204,20 +204,20 @@ class api_backend : public ApiTest {
   }
 };
 
-TEST_F(api_backend, automatic_is_the_first_that_runs_on_the_device) {
+TEST_F(ApiBackend, automatic_is_the_first_that_runs_on_the_device) {
   EXPECT_EQ(plan(gpu(90), Backend::automatic).value().backend(), Backend::hopper);
   EXPECT_EQ(plan(gpu(89), Backend::automatic).value().backend(), Backend::portable);
   EXPECT_EQ(plan(call_.device, Backend::automatic).value().backend(), Backend::cpu);
 }
 
-TEST_F(api_backend, an_explicit_choice_is_kept) {
+TEST_F(ApiBackend, an_explicit_choice_is_kept) {
   const Plan made = plan(gpu(90), Backend::portable).value();
   EXPECT_EQ(made.backend(), Backend::portable);
   EXPECT_EQ(made.path(), "portable/fake");
   EXPECT_EQ(made.explain(), "a fake\n");
 }
 
-TEST_F(api_backend, a_choice_that_cannot_run_says_why) {
+TEST_F(ApiBackend, a_choice_that_cannot_run_says_why) {
   const Status hopper = plan(gpu(89), Backend::hopper).status();
   EXPECT_EQ(hopper.code(), StatusCode::unsupported);
   EXPECT_EQ(hopper.message(), "options.backend: hopper can't run on cuda:1: it needs sm_90");
@@ -227,7 +227,7 @@ TEST_F(api_backend, a_choice_that_cannot_run_says_why) {
   EXPECT_EQ(fakes().plans, 0);
 }
 
-TEST_F(api_backend, a_device_that_none_runs_on_is_told_of_each) {
+TEST_F(ApiBackend, a_device_that_none_runs_on_is_told_of_each) {
   const Status status = plan(gpu(75), Backend::automatic).status();
   EXPECT_EQ(status.code(), StatusCode::unsupported);
   EXPECT_EQ(
@@ -236,7 +236,7 @@ TEST_F(api_backend, a_device_that_none_runs_on_is_told_of_each) {
       "cpu: it is for the CPU)");
 }
 
-TEST_F(api_backend, gets_the_whole_request) {
+TEST_F(ApiBackend, gets_the_whole_request) {
   DeviceInfo device = gpu(90);
   Geometry geometry;
   geometry.experts = 64;
@@ -265,7 +265,7 @@ TEST_F(api_backend, gets_the_whole_request) {
   EXPECT_EQ(got.options.max_threads, 3);
 }
 
-TEST_F(api_backend, tells_the_workspace_it_needs) {
+TEST_F(ApiBackend, tells_the_workspace_it_needs) {
   const WorkspaceNeed need = call_.plan().value().workspace();
   EXPECT_EQ(need.bytes, kWorkspaceBytes);
   EXPECT_EQ(need.alignment, 256U);
@@ -274,22 +274,22 @@ TEST_F(api_backend, tells_the_workspace_it_needs) {
 
 // ---- as values
 
-class api_plan : public ApiTest {};
+class ApiPlan : public ApiTest {};
 
-TEST_F(api_plan, copies_share_what_was_decided) {
+TEST_F(ApiPlan, copies_share_what_was_decided) {
   const Plan first = call_.plan().value();
   const Plan second = first;  // NOLINT(performance-unnecessary-copy-initialization): the copy is the point
   EXPECT_EQ(&first.path(), &second.path());
   EXPECT_EQ(fakes().plans, 1);
 }
 
-TEST_F(api_plan, is_whole_after_it_was_moved_from) {
+TEST_F(ApiPlan, is_whole_after_it_was_moved_from) {
   Plan first = call_.plan().value();
-  const Plan second = std::move(first);
+  const Plan second = std::move(first);    // NOLINT(performance-move-const-arg): a copy, as promised
   EXPECT_EQ(first.path(), second.path());  // NOLINT(bugprone-use-after-move): the promise
 }
 
-TEST_F(api_plan, may_go_before_what_it_bound) {
+TEST_F(ApiPlan, may_go_before_what_it_bound) {
   std::optional<Plan> plan = call_.plan().value();
   const Result<BoundPlan> bound = plan->bind(call_.weights);
   plan.reset();
@@ -297,7 +297,7 @@ TEST_F(api_plan, may_go_before_what_it_bound) {
   EXPECT_TRUE(status.ok()) << status.message();
 }
 
-TEST_F(api_plan, binds_several_sets_of_weights) {
+TEST_F(ApiPlan, binds_several_sets_of_weights) {
   const Plan plan = call_.plan().value();
   const Result<BoundPlan> first = plan.bind(call_.weights);
   call_.weights.gemm1_weights.data = address(10);
@@ -308,7 +308,7 @@ TEST_F(api_plan, binds_several_sets_of_weights) {
   EXPECT_EQ(fakes().weights.w13, address(10));
 }
 
-TEST_F(api_plan, keeps_nothing_of_a_call) {
+TEST_F(ApiPlan, keeps_nothing_of_a_call) {
   const Result<BoundPlan> bound = call_.bind();
   ASSERT_TRUE(run(bound, call_).ok());
   Call other;
@@ -317,7 +317,7 @@ TEST_F(api_plan, keeps_nothing_of_a_call) {
   EXPECT_EQ(fakes().workspace, other.workspace.data);
 }
 
-TEST_F(api_plan, bound_is_shared_by_threads) {
+TEST_F(ApiPlan, bound_is_shared_by_threads) {
   constexpr int kThreads = 4;
   constexpr int kCalls = 200;
   const Result<BoundPlan> bound = call_.bind();
@@ -325,9 +325,10 @@ TEST_F(api_plan, bound_is_shared_by_threads) {
   std::vector<int> accepted(kThreads);
   std::vector<int> refused(kThreads);
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (std::size_t t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
-      const BoundPlan mine = bound.value();
+      const BoundPlan mine = bound.value();  // NOLINT(performance-unnecessary-copy-initialization): each its own
       Call call;
       Call wrong;
       wrong.output.dtype = DType::float32;

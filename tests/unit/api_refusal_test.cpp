@@ -23,7 +23,7 @@ struct Refusal {
   std::string message;        // {output} and {workspace} stand for their addresses
   StatusCode code = StatusCode::invalid_argument;
 
-  friend void PrintTo(const Refusal& refusal, std::ostream* stream) { *stream << refusal.message; }
+  friend std::ostream& operator<<(std::ostream& stream, const Refusal& refusal) { return stream << refusal.message; }
 };
 
 std::string with_addresses(std::string message, const Call& call) {
@@ -57,7 +57,7 @@ std::string name_of(const testing::TestParamInfo<Refusal>& info) {
   return info.param.name;
 }
 
-TEST(api_refusal, the_call_that_the_tables_spoil_is_valid) {
+TEST(ApiRefusal, the_call_that_the_tables_spoil_is_valid) {
   reset_fakes();
   Call call;
   const Status status = call.run();
@@ -68,9 +68,9 @@ TEST(api_refusal, the_call_that_the_tables_spoil_is_valid) {
 
 // ---- Plan::create
 
-class api_plan_refusal : public RefusalTest {};
+class ApiPlanRefusal : public RefusalTest {};
 
-TEST_P(api_plan_refusal, names_the_argument) {
+TEST_P(ApiPlanRefusal, names_the_argument) {
   expect_refused(call_.plan().status());
   EXPECT_EQ(fakes().plans, 0);
 }
@@ -152,13 +152,13 @@ const std::vector<Refusal> kPlanRefusals = {
      "options.struct_size: 22, expected 20 or another version's size, as the struct's initialiser sets it"},
 };
 
-INSTANTIATE_TEST_SUITE_P(table, api_plan_refusal, testing::ValuesIn(kPlanRefusals), name_of);
+INSTANTIATE_TEST_SUITE_P(table, ApiPlanRefusal, testing::ValuesIn(kPlanRefusals), name_of);
 
 // ---- Plan::bind
 
-class api_bind_refusal : public RefusalTest {};
+class ApiBindRefusal : public RefusalTest {};
 
-TEST_P(api_bind_refusal, names_the_argument) {
+TEST_P(ApiBindRefusal, names_the_argument) {
   const Result<Plan> plan = call_.plan();
   ASSERT_TRUE(plan.ok()) << plan.status().message();
   expect_refused(plan.value().bind(call_.weights).status());
@@ -287,13 +287,13 @@ const std::vector<Refusal> kBindRefusals = {
      "gemm2_weights_scale: address 0x500000000003, expected a multiple of 4 bytes"},
 };
 
-INSTANTIATE_TEST_SUITE_P(table, api_bind_refusal, testing::ValuesIn(kBindRefusals), name_of);
+INSTANTIATE_TEST_SUITE_P(table, ApiBindRefusal, testing::ValuesIn(kBindRefusals), name_of);
 
 // ---- BoundPlan::run
 
-class api_run_refusal : public RefusalTest {};
+class ApiRunRefusal : public RefusalTest {};
 
-TEST_P(api_run_refusal, names_the_argument) {
+TEST_P(ApiRunRefusal, names_the_argument) {
   const Result<BoundPlan> bound = call_.bind();
   ASSERT_TRUE(bound.ok()) << bound.status().message();
   expect_refused(bound.value().run(call_.activations, call_.output, call_.workspace));
@@ -442,11 +442,11 @@ const std::vector<Refusal> kRunRefusals = {
      "workspace: overlaps gemm2_weights, expected memory of its own"},
 };
 
-INSTANTIATE_TEST_SUITE_P(table, api_run_refusal, testing::ValuesIn(kRunRefusals), name_of);
+INSTANTIATE_TEST_SUITE_P(table, ApiRunRefusal, testing::ValuesIn(kRunRefusals), name_of);
 
 // ---- wishes of a later version
 
-TEST(api_refusal, a_field_of_a_later_version_that_is_set_is_unsupported) {
+TEST(ApiRefusal, a_field_of_a_later_version_that_is_set_is_unsupported) {
   reset_fakes();
   struct {
     Options options;

@@ -33,7 +33,7 @@ struct CallersBytes {
   Grown& as_struct() { return *reinterpret_cast<Grown*>(words.data()); }
 };
 
-TEST(api_struct, an_older_one_gets_defaults_for_what_it_lacks) {
+TEST(ApiStruct, an_older_one_gets_defaults_for_what_it_lacks) {
   CallersBytes caller = {{8, 5, 77, 78}};
   Grown read;
   ASSERT_TRUE(api::read_struct("grown", caller.as_struct(), &read).ok());
@@ -43,7 +43,7 @@ TEST(api_struct, an_older_one_gets_defaults_for_what_it_lacks) {
   EXPECT_EQ(read.struct_size, sizeof(Grown));
 }
 
-TEST(api_struct, each_version_in_between_is_read_as_far_as_it_goes) {
+TEST(ApiStruct, each_version_in_between_is_read_as_far_as_it_goes) {
   CallersBytes caller = {{12, 5, 6, 78}};
   Grown read;
   ASSERT_TRUE(api::read_struct("grown", caller.as_struct(), &read).ok());
@@ -52,7 +52,7 @@ TEST(api_struct, each_version_in_between_is_read_as_far_as_it_goes) {
   EXPECT_EQ(read.third, 0);
 }
 
-TEST(api_struct, a_newer_one_is_read_when_its_unknown_fields_are_zero) {
+TEST(ApiStruct, a_newer_one_is_read_when_its_unknown_fields_are_zero) {
   CallersBytes caller = {{24, 5, 6, 7, 0, 0, 99}};
   Grown read;
   ASSERT_TRUE(api::read_struct("grown", caller.as_struct(), &read).ok());
@@ -60,7 +60,7 @@ TEST(api_struct, a_newer_one_is_read_when_its_unknown_fields_are_zero) {
   EXPECT_EQ(read.third, 7);
 }
 
-TEST(api_struct, a_newer_one_with_an_unknown_field_set_is_unsupported) {
+TEST(ApiStruct, a_newer_one_with_an_unknown_field_set_is_unsupported) {
   CallersBytes caller = {{24, 5, 6, 7, 0, 1, 0}};
   Grown read;
   const Status status = api::read_struct("grown", caller.as_struct(), &read);
@@ -68,7 +68,7 @@ TEST(api_struct, a_newer_one_with_an_unknown_field_set_is_unsupported) {
   EXPECT_EQ(read.first, 1);
 }
 
-TEST(api_struct, no_version_is_shorter_than_the_first_longer_than_a_page_or_of_odd_size) {
+TEST(ApiStruct, no_version_is_shorter_than_the_first_longer_than_a_page_or_of_odd_size) {
   for (const std::int32_t size : {0, 4, 7, 9, 4100, -1}) {
     CallersBytes caller = {{size, 5}};
     Grown read;
@@ -78,14 +78,14 @@ TEST(api_struct, no_version_is_shorter_than_the_first_longer_than_a_page_or_of_o
   }
 }
 
-TEST(api_struct, is_written_no_further_than_the_caller_knows_it) {
+TEST(ApiStruct, is_written_no_further_than_the_caller_knows_it) {
   CallersBytes caller = {{12, 0, 0, 78, 79}};
   const Grown written = {sizeof(Grown), 5, 6, 7};
   ASSERT_TRUE(api::write_struct("grown", written, &caller.as_struct()).ok());
   EXPECT_EQ(caller.words, (CallersBytes{{12, 5, 6, 78, 79}}.words));
 }
 
-TEST(api_struct, is_written_no_further_than_the_library_knows_it) {
+TEST(ApiStruct, is_written_no_further_than_the_library_knows_it) {
   CallersBytes caller = {{24, 0, 0, 0, 0, 0, 99}};
   const Grown written = {sizeof(Grown), 5, 6, 7};
   ASSERT_TRUE(api::write_struct("grown", written, &caller.as_struct()).ok());
@@ -104,7 +104,7 @@ struct Later {
   }
 };
 
-TEST(api_struct, of_a_later_version_passes_every_entry) {
+TEST(ApiStruct, of_a_later_version_passes_every_entry) {
   reset_fakes();
   const Call call;
   // Options end at byte 20, and what Later adds begins at 24: the gap is zero here, as it is in a real later version.
