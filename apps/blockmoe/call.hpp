@@ -55,8 +55,8 @@ class Caller {
   Caller(const DeviceInfo& device, const Options& options);
   ~Caller();
 
-  // One call on poisoned memory, whose output is the result's, then timed calls: at least 3, and more while they are
-  // short. Throws InputError or RunError.
+  // One call on poisoned memory, whose output is the result's, then timed calls: 3, more while they are short,
+  // fewer where they take seconds. Throws InputError or RunError.
   CallResult call(const workload::Inputs& inputs);
 
   // Where the oracle's products on the last call's inputs are computed: on the GPU, or empty for this CPU.

@@ -5,7 +5,7 @@ import unittest
 
 from harness import HERE, CliTest
 
-SUBCOMMANDS = ("verify", "run", "plan", "info")
+SUBCOMMANDS = ("verify", "bench", "run", "plan", "info")
 
 
 class Usage(CliTest):
@@ -18,6 +18,8 @@ class Usage(CliTest):
         text = self.blockmoe("--help").stdout
         for name in SUBCOMMANDS:
             self.assertRegex(text, rf"(?m)^  {name} ")
+        listed = re.findall(r"(?m)^  ([a-z][a-z-]+) ", text.split("Subcommands:")[1])
+        self.assertEqual(sorted(listed), sorted(SUBCOMMANDS))
 
     def test_version_is_the_librarys(self):
         header = (HERE.parents[1] / "include/blockmoe/version.h").read_text()
@@ -54,6 +56,9 @@ class Usage(CliTest):
         for option, value in cases:
             with self.subTest(f"{option} {value}"):
                 self.assert_refused("verify", "--workloads", rows, option, value, says=option)
+
+    def test_bench_wants_a_gpu(self):
+        self.assert_refused("bench", "--tokens", "1", "--device", "cpu", says="blockmoe bench: ")
 
     def test_an_option_without_its_value_is_refused(self):
         for option in ("--workloads", "--uuid", "--dump-json", "--atol", "--agent-cmd"):
