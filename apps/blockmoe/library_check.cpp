@@ -20,11 +20,17 @@ ordered_json to_json(const verify::LargestError& largest) {
           {"error", largest.error}};
 }
 
+ordered_json to_json(const verify::WorstRow& worst) {
+  if (worst.token < 0) return nullptr;
+  return {{"token", worst.token}, {"rel_l2", worst.rel_l2}};
+}
+
 ordered_json to_json(const verify::Comparison& c) {
   return {{"checked_tokens", c.checked_tokens},
           {"matched_ratio", c.matched_ratio},
           {"rel_l2_requantised", c.rel_l2_requantised},
           {"rel_l2_plain", c.rel_l2_plain},
+          {"worst_row", to_json(c.worst_row)},
           {"largest_error", to_json(c.largest)},
           {"unexpected_non_finite", c.unexpected_non_finite},
           {"missing_non_finite", c.missing_non_finite},
