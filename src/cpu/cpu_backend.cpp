@@ -46,7 +46,7 @@ std::string explain(InstructionSet set, const api::PlanRequest& request, const S
 
 bool supports(const api::PlanRequest&, std::string* why_not) {
   if (is_available(best_instruction_set())) return true;
-  *why_not = "this processor lacks AVX2, FMA or F16C";
+  *why_not = "this processor lacks AVX2 or FMA";
   return false;
 }
 

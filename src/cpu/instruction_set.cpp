@@ -44,9 +44,8 @@ constexpr std::uint32_t kSavesZmm = kSavesYmm | bit(5) | bit(6) | bit(7);
 constexpr std::uint32_t kSavesTiles = bit(17) | bit(18);
 
 bool has_avx2() {
-  constexpr std::uint32_t kFma = bit(12), kAvx = bit(28), kF16c = bit(29), kAvx2 = bit(5);
-  return all_of(saved_state(), kSavesYmm) && all_of(cpuid(1, 0).ecx, kFma | kAvx | kF16c) &&
-         all_of(cpuid(7, 0).ebx, kAvx2);
+  constexpr std::uint32_t kFma = bit(12), kAvx = bit(28), kAvx2 = bit(5);
+  return all_of(saved_state(), kSavesYmm) && all_of(cpuid(1, 0).ecx, kFma | kAvx) && all_of(cpuid(7, 0).ebx, kAvx2);
 }
 
 bool has_plain() {

@@ -8,7 +8,7 @@ namespace blockmoe::cpu {
 /// In order of preference, the last is the fastest.
 enum class InstructionSet {
   plain,        ///< C++ alone, for processors other than x86; on x86 it needs avx2, for which lanes.cpp is compiled
-  avx2,         ///< AVX2, FMA and F16C
+  avx2,         ///< AVX2 and FMA
   avx512_bf16,  ///< AVX-512 F, BW, DQ, VL, VBMI and BF16
   amx,          ///< the same, and AMX tiles of bf16 that the kernel lets this process use
 };
