@@ -38,10 +38,6 @@ class ApiC : public testing::Test {
     make_plan();
     ASSERT_EQ(blockmoe_plan_bind(plan_, &call_.weights, &bound_, &error_), BLOCKMOE_OK) << error_.message;
   }
-  blockmoe_status run(blockmoe_error* error) {
-    return blockmoe_bound_plan_run(bound_, &call_.activations, &call_.output, workspace_, sizeof workspace_, nullptr,
-                                   error);
-  }
   void expect_refused(blockmoe_status status, const std::string& message) const {
     EXPECT_EQ(status, BLOCKMOE_INVALID_ARGUMENT);
     EXPECT_EQ(error_.code, BLOCKMOE_INVALID_ARGUMENT);
