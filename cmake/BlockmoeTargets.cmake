@@ -32,6 +32,8 @@ add_library(blockmoe_flags INTERFACE)
 target_compile_options(
   blockmoe_flags
   INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Werror;-ffp-contract=off>
+            # Files that turn off a warning of GCC alone.
+            $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wno-unknown-warning-option>
             # GCC 12 sees overlaps in std::string's operator+ that can't be (its bug 105651).
             $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>
             $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow,-ffp-contract=off;-Werror=all-warnings;-lineinfo>)
