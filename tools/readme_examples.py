@@ -2,8 +2,8 @@
 """Runs the examples of a Markdown file as they stand.
 
 Every fenced block whose language is cpp, c or sh is an example, unless the line before it is a comment that begins with
-`<!-- not run:` and says why. A cpp or c block is a whole program: it is built by CMake against the installed library, as
-a reader would, and run. An sh block is run by bash, which stops at the first command that fails, in an empty folder with
+`<!-- not run:` and says why. A cpp or c block is built by CMake against the installed library, as a reader would, and run;
+one without a main() is only compiled. An sh block is run by bash, which stops at the first command that fails, in an empty folder with
 the installed `blockmoe` on the PATH. An example passes when it exits with 0.
 
     readme_examples.py list README.md                                  names, one a line: cpp.1, c.1, sh.1, ...
@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ project(example LANGUAGES {language})
 set(CMAKE_CXX_STANDARD 17)
 set(CMAKE_C_STANDARD 11)
 find_package(blockmoe REQUIRED)
-add_executable(example example.{suffix})
+add_{kind}(example example.{suffix})
 target_link_libraries(example PRIVATE blockmoe::blockmoe)
 """
 
@@ -85,12 +86,14 @@ def run(example: Example, prefix: pathlib.Path, work: pathlib.Path) -> int:
         command = ["bash", "-euxo", "pipefail", "-c", example.text]
         return subprocess.run(command, cwd=work, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
     language = {"cpp": "CXX", "c": "C"}[example.language]
+    is_program = re.search(r"\bmain\(", example.text) is not None
+    kind = "executable" if is_program else "library"
     (work / f"example.{example.language}").write_text(example.text)
-    (work / "CMakeLists.txt").write_text(PROJECT.format(language=language, suffix=example.language))
+    (work / "CMakeLists.txt").write_text(PROJECT.format(language=language, kind=kind, suffix=example.language))
     for command in (
         ["cmake", "-S", work, "-B", work / "build", f"-DCMAKE_PREFIX_PATH={prefix}"],
         ["cmake", "--build", work / "build"],
-        [work / "build/example"],
+        *([[work / "build/example"]] if is_program else []),
     ):
         code = subprocess.run(command, cwd=work, stdin=subprocess.DEVNULL, check=False).returncode
         if code != 0:
