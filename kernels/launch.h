@@ -18,6 +18,7 @@ struct LaunchShape {
   dim3 grid;
   dim3 block;
   std::size_t shared_bytes = 0;
+  bool dependent = false;  // may start before the kernel ahead of it has ended: ptx/griddepcontrol.h (sm_90)
 };
 
 // The refusal comes from the launch itself, so that an error which an earlier call left behind is never taken for ours.
@@ -29,6 +30,11 @@ Error launch_kernel(const char* name, void (*kernel)(Parameters...), const Launc
   config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
+  cudaLaunchAttribute programmatic = {};
+  programmatic.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  programmatic.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &programmatic;
+  config.numAttrs = shape.dependent ? 1 : 0;
   return error_in(name, cudaLaunchKernelEx(&config, kernel, arguments...));
 }
 

@@ -5,6 +5,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "hopper/hopper.h"
 #include "path.h"
 #include "plan/sizes.h"
 #include "portable/portable.h"
@@ -15,7 +16,7 @@ namespace {
 
 // Fastest first.
 const auto& paths() {
-  static const std::array rows = {portable::path_entry()};
+  static const std::array rows = {hopper::path_entry(), portable::path_entry()};
   return rows;
 }
 

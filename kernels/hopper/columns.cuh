@@ -15,21 +15,30 @@ struct ColumnTile {
   std::int32_t rows = 0;
 };
 
+// A tile: a column tile and one of the expert's weight tiles.
+struct Tile {
+  ColumnTile columns;
+  std::int32_t weight_tile = 0;
+};
+
 // In shared memory, made by a CTA at its start from the chunk's expert_begin.
 struct ColumnTable {
   std::int32_t experts;
+  std::int32_t weight_tiles;  // of an expert
   std::int32_t limit;
   std::int32_t* row_begin;    // [experts + 1]
   std::int32_t* tile_begin;   // [experts + 1] column tiles of the experts before
 
-  __device__ std::int32_t tiles() const { return tile_begin[experts]; }
+  __device__ std::int32_t tiles() const { return tile_begin[experts] * weight_tiles; }
 
-  __device__ ColumnTile find(std::int32_t tile) const {
-    std::int32_t low = 0;   // the last expert whose tile_begin is not beyond `tile`
+  // Tiles are numbered by expert, then weight tile, then column tile: those that read the same weights are neighbours, so
+  // that they run at the same time and the weights come from memory once.
+  __device__ Tile find(std::int32_t number) const {
+    std::int32_t low = 0;   // the last expert whose first tile is not beyond `number`
     std::int32_t high = experts;
     while (high - low > 1) {
       const std::int32_t middle = (low + high) / 2;
-      if (tile_begin[middle] <= tile) {
+      if (tile_begin[middle] * weight_tiles <= number) {
         low = middle;
       } else {
         high = middle;
@@ -38,12 +47,14 @@ struct ColumnTable {
     const std::int32_t rows = row_begin[low + 1] - row_begin[low];
     const std::int32_t count = tile_begin[low + 1] - tile_begin[low];
     const std::int32_t width = ((rows + count - 1) / count + 7) / 8 * 8;
-    const std::int32_t offset = (tile - tile_begin[low]) * width;
-    return {low, row_begin[low] + offset, min(width, rows - offset)};
+    const std::int32_t within = number - tile_begin[low] * weight_tiles;
+    const std::int32_t weight_tile = within / count;
+    const std::int32_t offset = (within - weight_tile * count) * width;
+    return {{low, row_begin[low] + offset, min(width, rows - offset)}, weight_tile};
   }
 
   // By one whole warp.
-  __device__ void build(const std::int32_t* expert_begin) {
+  __device__ void build(const std::int32_t* expert_begin) const {
     const std::int32_t lane = static_cast<std::int32_t>(threadIdx.x) % 32;
     std::int32_t before = 0;
     for (std::int32_t base = 0; base <= experts; base += 32) {

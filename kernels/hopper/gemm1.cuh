@@ -38,7 +38,7 @@ struct Gemm1 {
   template <int kWidth, class S>
   static __device__ __forceinline__ void finish(Smem<S>& smem, const Params& params, const Tile& tile, int warpgroup,
                                                 float (&acc)[kBoxes][kWidth / 2]) {
-    const int thread = static_cast<int>(threadIdx.x) - kCopyThreads;
+    const int thread = ptx::thread_index() - kCopyThreads;
     const int warp = thread / 32, lane = thread % 32;
     const int row = warpgroup * ptx::kRowsOfWgmma + warp % 4 * 16 + lane / 4;   // of 128 intermediate columns; and row + 8
     const int column = lane % 4 * 2;                                           // of 8 rows of the chunk; and column + 1

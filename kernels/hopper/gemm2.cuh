@@ -57,16 +57,24 @@ struct Gemm2 {
   template <int kWidth>
   static __device__ __forceinline__ void store_f32(const Params& params, const Tile& tile, int warpgroup, int box,
                                                    const float (&acc)[kWidth / 2]) {
-    const int thread = static_cast<int>(threadIdx.x) % ptx::kWarpgroupThreads;
+    const int thread = ptx::thread_index() % ptx::kWarpgroupThreads;
     const int lane = thread % 32;
     const std::int32_t h = first_column(tile) + box * kBoxRows + warpgroup * ptx::kRowsOfWgmma + thread / 32 * 16 + lane / 4;
     const int column = lane % 4 * 2;
-    float* const to =
-        static_cast<float*>(params.out) + static_cast<std::int64_t>(tile.columns.row) * params.hidden + h;
+    float* at = static_cast<float*>(params.out) + static_cast<std::int64_t>(tile.columns.row + column) * params.hidden + h;
+    int left = tile.columns.rows - column;
 #pragma unroll
-    for (int i = 0; i < kWidth / 2; ++i) {
-      const int n = i / 4 * 8 + column + i % 2;
-      if (n < tile.columns.rows) to[static_cast<std::int64_t>(n) * params.hidden + i % 4 / 2 * 8] = acc[i];
+    for (int j = 0; j < kWidth / 8; ++j) {
+      if (left > 0) {
+        at[0] = acc[4 * j];
+        at[8] = acc[4 * j + 2];
+      }
+      if (left > 1) {
+        at[params.hidden] = acc[4 * j + 1];
+        at[params.hidden + 8] = acc[4 * j + 3];
+      }
+      at += static_cast<std::int64_t>(8) * params.hidden;
+      left -= 8;
     }
   }
 
@@ -75,7 +83,7 @@ struct Gemm2 {
   static __device__ __forceinline__ void store_bf16(Smem<S>& smem, const Params& params, const Tile& tile, int warpgroup,
                                                     int box, const float (&acc)[kWidth / 2]) {
     constexpr int kStagedRows = S::kMaxWidth / 2 / 8 * 8;   // half of the staging rows a warpgroup
-    const int thread = static_cast<int>(threadIdx.x) % ptx::kWarpgroupThreads;
+    const int thread = ptx::thread_index() % ptx::kWarpgroupThreads;
     const int warp = thread / 32, lane = thread % 32;
     std::uint8_t* const staged = smem.staging + warpgroup * kStagedRows * kStagedRowBytes;
     const std::int32_t h = first_column(tile) + box * kBoxRows + warpgroup * ptx::kRowsOfWgmma;

@@ -1,57 +1,10 @@
-// hopper.h: the Hopper path's gemm1 and gemm2, as the operator launches them between pack and combine. Host.
-//
-// Both run on ordinary plans of the workspace (stages/layout.h) and need some of their own: Scratch, of scratch_bytes().
+// hopper.h: the Hopper path's row for operator.cpp.
 #pragma once
 
-#include <cuda.h>
-#include <cuda_runtime.h>
-
-#include <cstddef>
-#include <cstdint>
-
-#include "contract/call.h"
-#include "contract/geometry.h"
-#include "stages/slab.h"
+#include "path.h"
 
 namespace blockmoe::kernels::hopper {
 
-// The kernels of a product, by the widest column tile (rows of one expert) that they compute at once; see product.cuh.
-enum class Width : std::int32_t { narrow = 24, middle = 64, wide = 128 };
-
-// What one call runs: plan/hopper_tuning.h chooses.
-struct Config {
-  Width width = Width::middle;
-  std::int32_t most_pieces = 4;   // CTAs that may share the K of one tile (split.h)
-};
-
-// Of one set of weights.
-struct Maps {
-  CUtensorMap w13;   // [L * 2I, H] in boxes of 128 x 128
-  CUtensorMap w2;    // [L * H, I]
-};
-
-cudaError_t make_maps(const contract::Geometry& geometry, const contract::Weights& weights, Maps* maps);
-
-// Sums of tiles that several CTAs share, and the flags that say they are there. Flags are zero when gemm1 starts.
-struct Scratch {
-  float4* sums = nullptr;
-  std::uint32_t* flags = nullptr;   // [chunks, 2 products, sms, 2]
-};
-
-constexpr std::size_t flag_bytes(std::int32_t sms, std::int32_t chunks) {
-  return static_cast<std::size_t>(sms) * static_cast<std::size_t>(chunks) * 4 * sizeof(std::uint32_t);
-}
-// For every width up to `widest`.
-constexpr std::size_t sum_bytes(std::int32_t sms, Width widest) {
-  return static_cast<std::size_t>(sms) * static_cast<std::size_t>(widest) * 256 * sizeof(float);
-}
-
-// hidden, w13 -> inter. The chunk's kernels before it in the stream may be running still (programmatic dependent launch).
-cudaError_t launch_gemm1(const stages::Slab& slab, std::int32_t chunk, const Maps& maps, const Scratch& scratch,
-                         const Config& config, cudaStream_t stream);
-
-// inter, w2 -> rows. Comes right behind launch_gemm1 of the same chunk.
-cudaError_t launch_gemm2(const stages::Slab& slab, std::int32_t chunk, const Maps& maps, const Scratch& scratch,
-                         const Config& config, cudaStream_t stream);
+PathEntry path_entry();
 
 }  // namespace blockmoe::kernels::hopper

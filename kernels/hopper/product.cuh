@@ -8,7 +8,7 @@
 // The matrix unit accumulates 128 values of K; then acc = fma(partial, row scale * weight scale, acc) in fp32.
 //
 // Roles of the 384 threads:
-//   warpgroup 0  warp 0 streams weights; warps 1 to 3 gather rows and scales
+//   warpgroup 0  warp 0 streams weights; warps 2 and 3 gather rows and scales; warp 1 hands over what they gathered
 //   warpgroups 1 and 2 multiply: each has 64 rows of either box, so that both of a tile's accumulators are in one thread
 //
 // Cost of a K block: 32 KB of weights, which is 1600 cycles of an SM's share of the memory's 4.6 TB/s; 8 N cycles of wgmma;
@@ -23,11 +23,13 @@
 #include "hopper/columns.cuh"
 #include "hopper/ring.cuh"
 #include "hopper/split.h"
+#include "plan/hopper_tuning.h"
 #include "ptx/barrier.h"
 #include "ptx/cp_async.h"
 #include "ptx/fence.h"
 #include "ptx/griddepcontrol.h"
 #include "ptx/setmaxnreg.h"
+#include "ptx/thread_index.h"
 #include "ptx/tma.h"
 #include "ptx/wgmma.h"
 #include "stages/layout.h"
@@ -39,17 +41,18 @@ inline constexpr int kBoxRows = 128;                   // weight rows of a box
 inline constexpr int kBoxes = 2;
 inline constexpr int kBoxBytes = kBoxRows * kBlock;
 inline constexpr int kCopyThreads = 128;
-inline constexpr int kGatherThreads = 96;
-inline constexpr int kGatherWarps = kGatherThreads / 32;
+inline constexpr int kGatherThreads = 64;
+inline constexpr int kFirstGatherThread = 64;
 inline constexpr int kMultiplyThreads = 2 * ptx::kWarpgroupThreads;
 inline constexpr int kMultiplyWarps = kMultiplyThreads / 32;
 inline constexpr int kThreads = kCopyThreads + kMultiplyThreads;
-inline constexpr int kGatherLag = 1;                   // groups of cp.async left in flight when the next is issued
+inline constexpr int kBlocksToStartNext = 10;          // K blocks before a CTA's last when the next kernel may start
 
 // Named barriers. A warpgroup's own: kWarpgroupBarrier + 0 or 1.
 inline constexpr int kGatherBarrier = 1;
 inline constexpr int kMultiplyBarrier = 2;
 inline constexpr int kWarpgroupBarrier = 3;
+inline constexpr int kTurnBarrier = 5;                 // and 6: a warpgroup's turn to issue wgmma
 
 // The widest column tile and how many slots of the ring fit beside it.
 template <int kWidth, int kSlotCount, int kCtasPerSm>
@@ -57,9 +60,11 @@ struct Shape {
   static constexpr int kMaxWidth = kWidth;
   static constexpr int kSlots = kSlotCount;
   static constexpr int kCtas = kCtasPerSm;
-  // Registers move from the copying warps to the multiplying ones; a CTA has 65536 / kCtas.
-  static constexpr int kCopyRegisters = 40;
+  // Registers move from the copying warps to the multiplying ones. A CTA has what the launch gave it: 168 a thread where it
+  // has the SM, 80 where two share it.
+  static constexpr int kCopyRegisters = kCtas == 1 ? 40 : 48;
   static constexpr int kMultiplyRegisters = kCtas == 1 ? 232 : 96;
+  static_assert(kCopyRegisters + 2 * kMultiplyRegisters <= 3 * (kCtas == 1 ? 168 : 80), "setmaxnreg would wait for ever");
 };
 
 using Narrow = Shape<24, 3, 2>;   // 96 KB in flight; two CTAs fit an SM, so gemm2's weights fly while gemm1 ends
@@ -74,10 +79,12 @@ struct WidthList {
     (void)((width = kWidths, rows <= kWidths) || ...);
     return width;
   }
-  // Calls f with the narrowest width that holds `rows`, as a type with `value`.
-  template <class F>
-  static __device__ __forceinline__ void with(int rows, F&& f) {
-    (void)((rows <= kWidths && (f(std::integral_constant<int, kWidths>()), true)) || ...);
+  // Calls task.run<width>() for the narrowest width that holds `rows`. One test after the other, not nested: nested, their
+  // reconvergence points are spilled.
+  template <class Task>
+  static __device__ __forceinline__ void with(int rows, const Task& task) {
+    const int width = round(rows);
+    ((width == kWidths ? task.template run<kWidths>() : static_cast<void>(0)), ...);
   }
 };
 
@@ -111,7 +118,9 @@ struct Smem {
   float inverse[S::kMaxWidth];
   std::uint32_t source_row[S::kMaxWidth];
   Split split;
+  ColumnTable table;
   Ring<S::kSlots> ring;
+  std::uint64_t landed[S::kSlots];                     // a slot's rows and scales, before they are fenced
 
   static_assert(sizeof(Slot) % 1024 == 0, "swizzled tiles begin at multiples of 1024 bytes");
 };
@@ -123,7 +132,7 @@ constexpr std::size_t smem_bytes(std::int32_t experts) {
 }
 static_assert(2 * (smem_bytes<Narrow>(64) + 1024) <= 228 * 1024, "two narrow CTAs an SM");
 static_assert(smem_bytes<Middle>(1024) <= 227 * 1024, "middle");
-static_assert(smem_bytes<Wide>(512) <= 227 * 1024, "wide");
+static_assert(smem_bytes<Wide>(plan::kMostExpertsWide) <= 227 * 1024, "wide");
 
 // Where column n's scale lies, so that a thread reads those of its four columns of 16 with one 16-byte load.
 __device__ __forceinline__ int column_place(int n) {
@@ -159,100 +168,97 @@ struct ProductParams {
   std::uint32_t* flags;               // [CTAs, 2] 1 when a warpgroup has left its sums; zero before the launch
 };
 
-// A tile as numbered by Split: all weight tiles of a column tile are neighbours.
-struct Tile {
-  ColumnTile columns;
-  std::int32_t weight_tile;
-};
-
-__device__ __forceinline__ Tile tile_at(const ColumnTable& table, const ProductParams& params, std::int32_t number) {
-  const std::int32_t columns = number / params.weight_tiles;
-  return {table.find(columns), number - columns * params.weight_tiles};
-}
-
-// Warp 0, one lane: both boxes of each K block.
+// Warp 0, one lane: both boxes of each K block. Shortly before the last the next kernel may start: that takes it as long as
+// the rest takes to arrive, and its first weights then fill the time in which this one adds up, finishes and stores.
 template <class Product, class S>
-__device__ void stream_weights(Smem<S>& smem, const CUtensorMap* map, const ColumnTable& table,
-                               const typename Product::Params& params) {
+__device__ __forceinline__ void stream_weights(Smem<S>& smem, const CUtensorMap* map,
+                                               const typename Product::Params& params) {
   RingProducer<S::kSlots> ring(smem.ring);
-  const std::uint64_t policy = ptx::l2_evict_normal();
+  const std::uint64_t policy = ptx::l2_evict_first();
   Item item;
-  for (std::int32_t i = 0; item_at(smem.split, static_cast<std::int32_t>(blockIdx.x), i, &item); ++i) {
-    const Tile tile = tile_at(table, params.product, item.tile);
-    const BoxRows boxes = Product::box_rows(params, tile);
-    for (std::int32_t k = item.k_begin; k < item.k_end; ++k) {
+  std::int32_t left = 0;
+  for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) left += item.k_end - item.k_begin;
+  if (left < kBlocksToStartNext) ptx::griddepcontrol_launch_dependents();
+  for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) {
+    const BoxRows boxes = Product::box_rows(params, smem.table.find(item.tile));
+    for (std::int32_t k = item.k_begin; k < item.k_end; ++k, --left) {
       auto& slot = smem.slots[ring.acquire()];
       ring.announce(kBoxes * kBoxBytes);
       for (int box = 0; box < kBoxes; ++box) {
         ptx::cp_async_bulk_tensor_2d(slot.weights[box], map, k * kBlock, boxes.row[box], ring.barrier(), policy);
       }
       ring.advance();
+      if (left == kBlocksToStartNext) ptx::griddepcontrol_launch_dependents();
     }
   }
 }
 
-// Warps 1 to 3: rows and scales of each K block. cp.async writes as ordinary stores do, so what has landed is fenced for the
-// tensor cores before the slot is handed over, which is one K block later than it was asked for.
+// Warps 2 and 3: rows and scales of each K block. They arrive at `landed` when the copies have, so that as many K blocks are
+// on their way as the ring has slots.
 template <class Product, class S>
-__device__ void gather_rows(Smem<S>& smem, const ColumnTable& table, const typename Product::Params& params,
+__device__ __forceinline__ void gather_rows(Smem<S>& smem, const typename Product::Params& params,
                             const std::int32_t* index) {
-  const int thread = static_cast<int>(threadIdx.x) - 32;
-  const int lane = thread % 32;
-  const int chunk = thread % 8;                                   // 16 bytes of a row
+  constexpr int kRowsAPass = kGatherThreads / 8;
+  const int thread = static_cast<int>(threadIdx.x) - kFirstGatherThread;
+  const int first = thread / 8, chunk = thread % 8;               // row of a pass, 16 bytes of it
+  const int place = first * kBlock + (chunk ^ (first % 8)) * 16;  // swizzled; the same in every pass of 8 rows
+  static_assert(kRowsAPass == 8, "the swizzle repeats every 8 rows");
   const Rows& rows = params.product.rows;
-  RingProducer<S::kSlots> fill(smem.ring);
-  RingProducer<S::kSlots> hand_over(smem.ring);
-  const auto publish = [&] {
-    ptx::fence_proxy_async_shared();
-    __syncwarp();
-    if (lane == 0) hand_over.publish();
-    hand_over.advance();
-  };
-
-  int in_flight = 0;
+  RingProducer<S::kSlots> ring(smem.ring);
   Item item;
-  for (std::int32_t i = 0; item_at(smem.split, static_cast<std::int32_t>(blockIdx.x), i, &item); ++i) {
-    const Tile tile = tile_at(table, params.product, item.tile);
+  for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) {
+    const Tile tile = smem.table.find(item.tile);
     const BoxRows boxes = Product::box_rows(params, tile);
     const int count = tile.columns.rows;
     const int width = WidthsOf<S>::round(count);
     ptx::named_barrier_sync(kGatherBarrier, kGatherThreads);      // no warp reads the last tile's sources any more
-    for (int n = thread; n < count; n += kGatherThreads) {
-      const std::int32_t row = tile.columns.row + n;
+    for (int n = thread; n < width; n += kGatherThreads) {
+      const std::int32_t row = tile.columns.row + (n < count ? n : 0);
       smem.source_row[n] = static_cast<std::uint32_t>(index != nullptr ? __ldcg(index + row) : row);
     }
     ptx::named_barrier_sync(kGatherBarrier, kGatherThreads);
 
-    for (std::int32_t k = item.k_begin; k < item.k_end; ++k) {
-      const int number = fill.acquire();
-      std::uint8_t* const to = smem.slots[number].rows;
-      const std::uint8_t* const from = rows.codes + static_cast<std::int64_t>(k) * kBlock + chunk * 16;
+    const std::uint8_t* from = rows.codes + static_cast<std::int64_t>(item.k_begin) * kBlock + chunk * 16;
+    const float* scale = rows.scale + item.k_begin * rows.scale_pitch;
+    const std::int64_t block_row = (thread == 0 ? boxes.row[0] : boxes.row[1]) / kBlock;
+    const float* weight_scale = params.product.weight_scale + block_row * params.product.k_blocks + item.k_begin;
+    for (std::int32_t left = item.k_end - item.k_begin; left > 0; --left) {
+      const int number = ring.acquire();
+      std::uint8_t* const to = smem.slots[number].rows + place;
 #pragma unroll 2
-      for (int n = thread / 8; n < width; n += kGatherThreads / 8) {
-        const std::int64_t row = smem.source_row[n < count ? n : 0];
-        ptx::cp_async_16_or_zeros(to + n * kBlock + (chunk ^ (n % 8)) * 16, from + row * rows.pitch, n < count);
+      for (int n = 0; n < width; n += kRowsAPass) {
+        const std::uint32_t row = smem.source_row[n + first];
+        ptx::cp_async_16_or_zeros(to + n * kBlock, from + row * rows.pitch, n + first < count);
       }
-      auto& scales = smem.scales[number + fill.parity() * S::kSlots];
+      auto& scales = smem.scales[number + ring.parity() * S::kSlots];
+#pragma unroll 1
       for (int n = thread; n < width; n += kGatherThreads) {
-        const std::int64_t row = smem.source_row[n < count ? n : 0];
-        ptx::cp_async_4_or_zeros(&scales.column[column_place(n)], rows.scale + k * rows.scale_pitch + row, n < count);
+        ptx::cp_async_4_or_zeros(&scales.column[column_place(n)], scale + smem.source_row[n], n < count);
       }
-      if (thread < kBoxes) {
-        const std::int64_t block_row = (thread == 0 ? boxes.row[0] : boxes.row[1]) / kBlock;
-        ptx::cp_async_4_or_zeros(&scales.weight[thread],
-                                 params.product.weight_scale + block_row * params.product.k_blocks + k, true);
-      }
-      ptx::cp_async_commit();
-      fill.advance();
-      if (++in_flight > kGatherLag) {
-        ptx::cp_async_wait<kGatherLag>();
-        publish();
-        --in_flight;
-      }
+      if (thread < kBoxes) ptx::cp_async_4_or_zeros(&scales.weight[thread], weight_scale, true);
+      ptx::cp_async_mbarrier_arrive(&smem.landed[number]);
+      ring.advance();
+      from += kBlock;
+      scale += rows.scale_pitch;
+      ++weight_scale;
     }
   }
-  ptx::cp_async_wait<0>();
-  for (; in_flight > 0; --in_flight) publish();
+}
+
+// Warp 1, one lane. cp.async writes as ordinary stores do; between those and the tensor cores' reads a proxy fence must stand.
+// Here it holds up neither the next copies nor the products.
+template <class S>
+__device__ __forceinline__ void hand_over_rows(Smem<S>& smem) {
+  RingPosition<S::kSlots> position;
+  Item item;
+  for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) {
+    for (std::int32_t k = item.k_begin; k < item.k_end; ++k) {
+      ptx::mbarrier_wait_parity(&smem.landed[position.slot], position.parity);
+      ptx::fence_proxy_async_shared();
+      ptx::mbarrier_arrive(&smem.ring.full[position.slot]);
+      position.advance();
+    }
+  }
 }
 
 // acc += partial * (column scale * weight scale), for one box. `column(j)` gives the scales of columns 16 j + 2 q, + 1, + 8
@@ -282,9 +288,17 @@ __device__ __forceinline__ void multiply_block(float (&partial)[kWidth / 2], std
   ptx::wgmma_commit_group();
 }
 
+// Beyond 64 columns a warpgroup has one partial, and the two take turns: while one promotes, the other's wgmma run. Left to
+// themselves they fall into step and wait for each other's wgmma, then promote together beside an idle matrix unit.
+__device__ __forceinline__ void wait_for_turn(int warpgroup) {
+  ptx::named_barrier_sync(kTurnBarrier + warpgroup, kMultiplyThreads);
+}
+__device__ __forceinline__ void pass_turn(int warpgroup) {
+  ptx::named_barrier_arrive(kTurnBarrier + (warpgroup ^ 1), kMultiplyThreads);
+}
+
 // One warpgroup: `k_blocks` K blocks into its accumulators. Up to 64 columns both boxes' partials are in flight at once, and
-// the column scales are read once for both; beyond, registers hold one partial and no scales, and the other warpgroup fills
-// the matrix unit while this one promotes.
+// the column scales are read once for both.
 template <int kWidth, class S>
 __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup, int k_blocks,
                                          float (&acc)[kBoxes][kWidth / 2]) {
@@ -325,21 +339,34 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
       release();
       promote<kWidth>(acc[1], second, column, weight.y);
     } else {
-      const auto column = [&](int j) { return columns[4 * j]; };
+      constexpr int kHeld = kWidth <= 96 ? 2 : 1;   // scales read while the wgmma run, as registers allow
+      float4 held[kHeld];
+      const auto hold = [&] {
+#pragma unroll
+        for (int j = 0; j < kHeld; ++j) held[j] = columns[4 * j];
+      };
+      const auto column = [&](int j) { return j < kHeld ? held[j] : columns[4 * j]; };
       float partial[kWidth / 2];
       ptx::pin_registers(partial);
+      wait_for_turn(warpgroup);
       ptx::wgmma_fence();
       multiply_block<kWidth>(partial, box0, rows);
+      pass_turn(warpgroup);
+      hold();
+      const float2 weight = *reinterpret_cast<const float2*>(scales.weight);
       ptx::wgmma_wait_group<0>();
       ptx::pin_registers(partial);
-      promote<kWidth>(acc[0], partial, column, scales.weight[0]);
+      promote<kWidth>(acc[0], partial, column, weight.x);
       ptx::pin_registers(partial);
+      wait_for_turn(warpgroup);
       ptx::wgmma_fence();
       multiply_block<kWidth>(partial, box1, rows);
+      pass_turn(warpgroup);
+      hold();
       ptx::wgmma_wait_group<0>();
       ptx::pin_registers(partial);
       release();
-      promote<kWidth>(acc[1], partial, column, scales.weight[1]);
+      promote<kWidth>(acc[1], partial, column, weight.y);
     }
   }
 }
@@ -347,67 +374,106 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
 // Cut tiles: a warpgroup's accumulators, in the order of its threads' registers.
 template <int kWidth, class S>
 __device__ __forceinline__ float4* sums_of(const ProductParams& params, std::int32_t cta) {
-  const int thread = static_cast<int>(threadIdx.x) - kCopyThreads;
+  const int thread = ptx::thread_index() - kCopyThreads;
   return params.sums + static_cast<std::int64_t>(cta) * (S::kMaxWidth / 4 * kMultiplyThreads) + thread;
 }
 
 template <int kWidth, class S>
 __device__ __forceinline__ void leave_sums(const ProductParams& params, int warpgroup,
                                            const float (&acc)[kBoxes][kWidth / 2]) {
-  float4* const to = sums_of<kWidth, S>(params, static_cast<std::int32_t>(blockIdx.x));
+  float4* const to = sums_of<kWidth, S>(params, ptx::block_index());
 #pragma unroll
   for (int i = 0; i < kWidth / 4; ++i) {
     const float* const four = &acc[i / (kWidth / 8)][i % (kWidth / 8) * 4];
     __stcg(to + i * kMultiplyThreads, make_float4(four[0], four[1], four[2], four[3]));
   }
   ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);
-  if (threadIdx.x % ptx::kWarpgroupThreads == 0) ptx::store_release(params.flags + blockIdx.x * 2 + warpgroup, 1);
+  if (ptx::thread_index() % ptx::kWarpgroupThreads == 0) ptx::store_release(params.flags + ptx::block_index() * 2 + warpgroup, 1);
 }
 
+// Waits for the flags of CTAs [first, owner), a lane each, then adds their sums, the nearest CTA's first. The loads of several
+// are in flight at once where registers allow.
 template <int kWidth, class S>
 __device__ __forceinline__ void add_sums(const ProductParams& params, const Split& split, std::int32_t tile, int warpgroup,
                                          float (&acc)[kBoxes][kWidth / 2]) {
-  const std::int32_t owner = static_cast<std::int32_t>(blockIdx.x);
+  constexpr int kAtOnce = kWidth <= 8 ? 4 : 1;
+  constexpr int kFours = kWidth / 4;
+  const auto from = [&](std::int32_t cta, int i) { return sums_of<kWidth, S>(params, cta) + i * kMultiplyThreads; };
+  const std::int32_t owner = ptx::block_index();
   const std::int32_t first = first_contributor(split, tile, owner);
-#pragma unroll 1
-  for (std::int32_t cta = owner - 1; cta >= first; --cta) {
-    if (threadIdx.x % ptx::kWarpgroupThreads == 0) {
-      while (ptx::load_acquire(params.flags + cta * 2 + warpgroup) == 0) {
-      }
+  for (std::int32_t cta = owner - 1 - ptx::thread_index() % 32; cta >= first; cta -= 32) {
+    while (ptx::load_acquire(params.flags + cta * 2 + warpgroup) == 0) {
     }
-    ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);
-    const float4* const from = sums_of<kWidth, S>(params, cta);
+  }
+  __syncwarp();
+  const auto add = [&](int i, const float4& four) {
+    float* const sum = &acc[i / (kWidth / 8)][i % (kWidth / 8) * 4];
+    sum[0] = __fadd_rn(sum[0], four.x);
+    sum[1] = __fadd_rn(sum[1], four.y);
+    sum[2] = __fadd_rn(sum[2], four.z);
+    sum[3] = __fadd_rn(sum[3], four.w);
+  };
+#pragma unroll 1
+  for (std::int32_t next = owner - 1; next >= first; next -= kAtOnce) {
+    if constexpr (kAtOnce == 1) {
 #pragma unroll
-    for (int i = 0; i < kWidth / 4; ++i) {
-      const float4 four = __ldcg(from + i * kMultiplyThreads);
-      float* const sum = &acc[i / (kWidth / 8)][i % (kWidth / 8) * 4];
-      sum[0] = __fadd_rn(sum[0], four.x);
-      sum[1] = __fadd_rn(sum[1], four.y);
-      sum[2] = __fadd_rn(sum[2], four.z);
-      sum[3] = __fadd_rn(sum[3], four.w);
+      for (int i = 0; i < kFours; ++i) add(i, __ldcg(from(next, i)));
+    } else {
+      float4 sums[kAtOnce][kFours];
+#pragma unroll
+      for (int c = 0; c < kAtOnce; ++c) {
+#pragma unroll
+        for (int i = 0; i < kFours; ++i) sums[c][i] = __ldcg(from(max(next - c, first), i));
+      }
+#pragma unroll
+      for (int c = 0; c < kAtOnce; ++c) {
+        if (next - c >= first) {
+#pragma unroll
+          for (int i = 0; i < kFours; ++i) add(i, sums[c][i]);
+        }
+      }
     }
   }
 }
 
-// Warpgroups 1 and 2.
+// Warpgroups 1 and 2: the `ordinal`-th item of the CTA, whose tile's rows fit kWidth. A functor, and inlined: wgmma must not
+// stand in a function that is called.
 template <class Product, class S>
-__device__ void multiply_and_finish(Smem<S>& smem, const ColumnTable& table, const typename Product::Params& params) {
+struct MultiplyAndFinish {
+  Smem<S>& smem;
+  RingConsumer<S::kSlots>& ring;
+  const typename Product::Params& params;
+  int warpgroup;
+  std::int32_t ordinal;
+
+  template <int kWidth>
+  __device__ __forceinline__ void run() const {
+    const std::int32_t cta = ptx::block_index();
+    Item item;
+    item_at(smem.split, cta, ordinal, &item);
+    float acc[kBoxes][kWidth / 2] = {};
+    multiply<kWidth>(smem, ring, warpgroup, item.k_end - item.k_begin, acc);
+    // Looked up again rather than kept: registers are short while the products run.
+    item_at(smem.split, cta, ordinal, &item);
+    if (item.k_end < params.product.k_blocks) {
+      leave_sums<kWidth, S>(params.product, warpgroup, acc);
+      return;
+    }
+    if (item.k_begin > 0) add_sums<kWidth, S>(params.product, smem.split, item.tile, warpgroup, acc);
+    Product::template finish<kWidth>(smem, params, smem.table.find(item.tile), warpgroup, acc);
+  }
+};
+
+template <class Product, class S>
+__device__ __forceinline__ void multiply_and_finish(Smem<S>& smem,
+                                                    const typename Product::Params& params) {
   const int warpgroup = (static_cast<int>(threadIdx.x) - kCopyThreads) / ptx::kWarpgroupThreads;
   RingConsumer<S::kSlots> ring(smem.ring);
+  if (warpgroup == 1) pass_turn(warpgroup);   // the other one begins
   Item item;
-  for (std::int32_t i = 0; item_at(smem.split, static_cast<std::int32_t>(blockIdx.x), i, &item); ++i) {
-    const Tile tile = tile_at(table, params.product, item.tile);
-    WidthsOf<S>::with(tile.columns.rows, [&](auto width) {
-      constexpr int kWidth = decltype(width)::value;
-      float acc[kBoxes][kWidth / 2] = {};
-      multiply<kWidth>(smem, ring, warpgroup, item.k_end - item.k_begin, acc);
-      if (item.k_end < params.product.k_blocks) {
-        leave_sums<kWidth, S>(params.product, warpgroup, acc);
-        return;
-      }
-      if (item.k_begin > 0) add_sums<kWidth, S>(params.product, smem.split, item.tile, warpgroup, acc);
-      Product::template finish<kWidth>(smem, params, tile, warpgroup, acc);
-    });
+  for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) {
+    WidthsOf<S>::with(smem.table.find(item.tile).columns.rows,
+                      MultiplyAndFinish<Product, S>{smem, ring, params, warpgroup, i});
   }
 }
 
@@ -418,41 +484,42 @@ __device__ __forceinline__ void run_product(const CUtensorMap& map, const typena
   auto& smem = *reinterpret_cast<Smem<S>*>(memory);
   auto* const tables = reinterpret_cast<std::int32_t*>(memory + sizeof(Smem<S>));
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  ColumnTable table{params.product.experts, S::kMaxWidth, tables, tables + params.product.experts + 1};
 
   if (threadIdx.x == 0) {
     ptx::prefetch_tensormap(&map);
-    smem.ring.init(1 + kGatherWarps, kMultiplyWarps);
+    for (std::uint64_t& barrier : smem.landed) ptx::mbarrier_init(&barrier, kGatherThreads);
+    smem.ring.init(2, kMultiplyWarps);
   }
   if (!Product::kTableBeforeWait) ptx::griddepcontrol_wait();
   if (warp == 1) {
+    const ColumnTable table{params.product.experts, params.product.weight_tiles, S::kMaxWidth, tables,
+                            tables + params.product.experts + 1};
     table.build(params.product.expert_begin);
     __syncwarp();
     if (threadIdx.x % 32 == 0) {
-      smem.split = make_split(table.tiles() * params.product.weight_tiles, params.product.k_blocks,
+      smem.table = table;
+      smem.split = make_split(table.tiles(), params.product.k_blocks,
                               static_cast<std::int32_t>(gridDim.x), params.product.most_pieces);
     }
   }
   __syncthreads();
-  if (!Product::kTableBeforeWait) ptx::griddepcontrol_launch_dependents();
 
   if (warp < kCopyThreads / 32) {
     ptx::setmaxnreg_decrease<S::kCopyRegisters>();
     if (warp == 0) {
-      if (threadIdx.x == 0) stream_weights<Product>(smem, &map, table, params);
+      if (threadIdx.x == 0) stream_weights<Product>(smem, &map, params);
+    } else if (warp == 1) {
+      if (threadIdx.x == 32) hand_over_rows(smem);
     } else {
       if (Product::kTableBeforeWait) ptx::griddepcontrol_wait();
       const std::int32_t* const index =
           params.product.rows.index == nullptr ? nullptr : params.product.rows.index + params.product.chunk->row_base;
-      gather_rows<Product>(smem, table, params, index);
+      gather_rows<Product>(smem, params, index);
     }
   } else {
     ptx::setmaxnreg_increase<S::kMultiplyRegisters>();
-    if (Product::kTableBeforeWait) {
-      ptx::griddepcontrol_wait();
-      ptx::griddepcontrol_launch_dependents();
-    }
-    multiply_and_finish<Product>(smem, table, params);
+    if (Product::kTableBeforeWait) ptx::griddepcontrol_wait();
+    multiply_and_finish<Product>(smem, params);
   }
 }
 

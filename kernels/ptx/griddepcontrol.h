@@ -6,12 +6,19 @@
 
 namespace blockmoe::ptx {
 
-// Waits until the kernels this one depends on have ended and their writes are visible. Nothing to wait for: no cost.
-__device__ __forceinline__ void griddepcontrol_wait() { asm volatile("griddepcontrol.wait;\n" ::: "memory"); }
+// Waits until the kernels this one depends on have ended and their writes are visible. Nothing to wait for: no cost. Before
+// sm_90 there is no such launch, and nothing to do.
+__device__ __forceinline__ void griddepcontrol_wait() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
 
 // The dependent kernel may start once every CTA has said so or ended.
 __device__ __forceinline__ void griddepcontrol_launch_dependents() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+#endif
 }
 
 }  // namespace blockmoe::ptx

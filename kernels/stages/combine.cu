@@ -11,6 +11,7 @@
 
 #include "checked.h"
 #include "launch.h"
+#include "ptx/griddepcontrol.h"
 #include "stages/stages.h"
 #include "trace.h"
 
@@ -60,6 +61,8 @@ __device__ void store(const float (&x)[kColumnsAThread], std::uint16_t* at) {
 
 template <typename Row>
 __global__ void __launch_bounds__(kThreads) combine(const __grid_constant__ CombineParams p) {
+  ptx::griddepcontrol_wait();
+  ptx::griddepcontrol_launch_dependents();
   const Chunk chunk = p.workspace.chunks[p.chunk];
   const int segments = (p.hidden + kSegment - 1) / kSegment;
   const std::int64_t units = static_cast<std::int64_t>(chunk.token_end - chunk.token_begin) * segments;
@@ -100,6 +103,7 @@ Error launch_combine(const Slab& slab, std::int32_t chunk, cudaStream_t stream) 
   LaunchShape shape;
   shape.grid = static_cast<unsigned>(a.tokens * segments < most ? a.tokens * segments : most);
   shape.block = kThreads;
+  shape.dependent = slab.dependent_launches;
   return slab.sizes.row_type == plan::RowType::f32 ? launch_kernel("combine", combine<float>, shape, stream, p)
                                                    : launch_kernel("combine", combine<__nv_bfloat16>, shape, stream, p);
 }

@@ -11,6 +11,7 @@
 
 #include "checked.h"
 #include "launch.h"
+#include "ptx/griddepcontrol.h"
 #include "stages/stages.h"
 #include "trace.h"
 
@@ -29,6 +30,8 @@ struct PackParams {
   int picks;          // P
   int row_capacity;   // R
   int max_chunks;     // C
+  std::uint32_t* counters;  // of the path, to become 0
+  int counter_words;
   Workspace workspace;
 };
 
@@ -227,6 +230,11 @@ __global__ void __launch_bounds__(kThreads) pack(const __grid_constant__ PackPar
   const int thread = static_cast<int>(threadIdx.x);
   const int block = static_cast<int>(blockIdx.x);
   for (int i = thread; i < PackMemory::cleared(p.local_experts); i += kThreads) memory.expert_before[i] = 0;
+  ptx::griddepcontrol_wait();
+  ptx::griddepcontrol_launch_dependents();
+  for (int i = block * kThreads + thread; i < p.counter_words; i += static_cast<int>(gridDim.x) * kThreads) {
+    p.counters[i] = 0;
+  }
   sum_rows(p, memory.rows_before);
   __syncthreads();
 
@@ -271,10 +279,13 @@ Error launch_pack(const Slab& slab, cudaStream_t stream) {
   p.picks = slab.sizes.picks;
   p.row_capacity = static_cast<int>(slab.sizes.row_capacity);
   p.max_chunks = slab.sizes.max_chunks;
+  p.counters = slab.counters;
+  p.counter_words = slab.counter_words;
   p.workspace = slab.workspace;
   LaunchShape shape;
   shape.grid = static_cast<unsigned>(p.blocks);
   shape.block = kThreads;
+  shape.dependent = slab.dependent_launches;
   shape.shared_bytes = PackMemory::bytes(p.blocks, p.local_experts);
   return launch_kernel("pack", pack, shape, stream, p);
 }

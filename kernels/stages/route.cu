@@ -24,6 +24,7 @@
 #include "contract/e4m3.h"
 #include "contract/routing.h"
 #include "launch.h"
+#include "ptx/griddepcontrol.h"
 #include "stages/sigmoid.cuh"
 #include "stages/stages.h"
 #include "trace.h"
@@ -387,6 +388,7 @@ __device__ void write_counts(const RouteParams& p, const std::int32_t* counts) {
 
 template <typename Logit>
 __global__ void __launch_bounds__(256, 2) route(const __grid_constant__ RouteParams p) {
+  ptx::griddepcontrol_launch_dependents();
   extern __shared__ __align__(16) char shared[];
   const int threads = static_cast<int>(blockDim.x);
   const int thread = static_cast<int>(threadIdx.x);
@@ -420,7 +422,9 @@ __global__ void __launch_bounds__(256, 2) route(const __grid_constant__ RoutePar
 #pragma unroll
       for (int i = 0; i < kExpertsALane; ++i) b[i] = -INFINITY;
     }
-    const float threshold = threshold_of(p, place, top);
+    // Beyond the last token all scores are alike: nothing reaches infinity, so that no list of ties is ranked for nobody.
+    const float reached = threshold_of(p, place, top);
+    const float threshold = place.valid ? reached : INFINITY;
     __syncwarp();  // all rows of the warp have been read: the lists may take their place
     std::uint64_t* const list = warp_keys + place.first * kKeysALane;
     const int total = compact(place, b, threshold, list);

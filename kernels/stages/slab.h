@@ -19,6 +19,9 @@ struct Slab {
   plan::Sizes sizes;
   Workspace workspace;
   void* path_workspace = nullptr;  // the path's own bytes
+  std::uint32_t* counters = nullptr;  // some of them, which pack leaves zero
+  std::int32_t counter_words = 0;
+  bool dependent_launches = false;  // pack and combine may start before the kernel ahead has ended (sm_90)
   std::int32_t sms = 0;            // multiprocessors that the call may use
 };
 

@@ -3,7 +3,7 @@
 #include <array>
 #include <numeric>
 
-#include "hopper/hopper.h"
+#include "hopper/products.h"
 #include "hopper/silu.cuh"
 #include "hopper_device.h"
 
@@ -144,7 +144,8 @@ class Layer {
   // Both products, outputs poisoned before.
   void run(const Config& config, RowType row_type) {
     Maps maps;
-    BLOCKMOE_CUDA_OK(make_maps(slab_.geometry, slab_.weights, &maps));
+    BLOCKMOE_CUDA_OK(kernels::hopper::prepare(slab_.geometry, config.width));
+    BLOCKMOE_CUDA_OK(kernels::hopper::make_maps(slab_.geometry, slab_.weights, &maps));
     inter_.fill(0xff);
     inter_scale_.fill(0xff);
     rows_.fill(0xff);
@@ -152,8 +153,8 @@ class Layer {
     flags_.fill(0);
     slab_.sizes.row_type = row_type;
     const Scratch scratch{sums_.get(), flags_.get()};
-    BLOCKMOE_CUDA_OK(launch_gemm1(slab_, 0, maps, scratch, config, nullptr));
-    BLOCKMOE_CUDA_OK(launch_gemm2(slab_, 0, maps, scratch, config, nullptr));
+    BLOCKMOE_CUDA_OK(kernels::hopper::launch_gemm1(slab_, 0, maps, scratch, config, nullptr));
+    BLOCKMOE_CUDA_OK(kernels::hopper::launch_gemm2(slab_, 0, maps, scratch, config, nullptr));
     BLOCKMOE_CUDA_OK(cudaDeviceSynchronize());
   }
 
@@ -289,7 +290,7 @@ TEST_F(HopperProducts, every_row_count_of_one_expert_from_1_to_300) {
     layer.route({0, rows, 0}, static_cast<std::uint32_t>(rows));
     for (const Width width : kWidths) {
       const RowType type = rows % 2 == 0 ? RowType::bf16 : RowType::f32;
-      layer.run({width, 4}, type);
+      layer.run({width, 4, ""}, type);
       layer.check(type, text("rows", rows, width));
       if (HasFailure()) return;
     }
@@ -306,7 +307,7 @@ TEST_F(HopperProducts, random_rows_of_many_experts) {
     layer.route(counts, static_cast<std::uint32_t>(round));
     const Width width = kWidths[static_cast<std::size_t>(round / 3) % 3];
     const RowType type = round % 2 == 0 ? RowType::f32 : RowType::bf16;
-    layer.run({width, 1 + round % 8}, type);
+    layer.run({width, 1 + round % 8, ""}, type);
     layer.check(type, text("round", round, width));
     if (HasFailure()) return;
   }
@@ -317,7 +318,7 @@ TEST_F(HopperProducts, tiles_shared_by_any_number_of_multiprocessors) {
     Layer layer(1024, 256, 4, 50, 320, sms, 31);
     layer.route({3, 0, 70, 200}, 32);
     for (const Width width : kWidths) {
-      layer.run({width, 8}, RowType::f32);
+      layer.run({width, 8, ""}, RowType::f32);
       layer.check(RowType::f32, text("multiprocessors", sms, width));
       if (HasFailure()) return;
     }
@@ -331,7 +332,7 @@ TEST_F(HopperProducts, geometries_from_128_up) {
     layer.route({61, 9}, 42);
     for (const Width width : kWidths) {
       for (const RowType type : {RowType::f32, RowType::bf16}) {
-        layer.run({width, 4}, type);
+        layer.run({width, 4, ""}, type);
         layer.check(type, text("hidden", size[0], width));
         if (HasFailure()) return;
       }
@@ -343,7 +344,7 @@ TEST_F(HopperProducts, gate_rows_may_come_first) {
   Layer layer(256, 256, 2, 40, 64, properties_.multiProcessorCount, 51);
   layer.slab().weights.gate_first = true;
   layer.route({17, 30}, 52);
-  layer.run({Width::middle, 4}, RowType::f32);
+  layer.run({Width::middle, 4, ""}, RowType::f32);
   layer.check(RowType::f32, "gate first");
 }
 
@@ -351,7 +352,7 @@ TEST_F(HopperProducts, no_rows_write_nothing) {
   Layer layer(256, 128, 3, 8, 32, properties_.multiProcessorCount, 61);
   layer.route({0, 0, 0}, 62);
   for (const Width width : kWidths) {
-    layer.run({width, 4}, RowType::f32);
+    layer.run({width, 4, ""}, RowType::f32);
     layer.check_untouched(RowType::f32, text("rows", 0, width));
   }
 }
@@ -367,7 +368,7 @@ TEST_F(HopperProducts, a_nan_stays_in_its_row_and_in_its_expert) {
     return bits;
   };
   for (const Width width : kWidths) {
-    layer.run({width, 4}, RowType::f32);
+    layer.run({width, 4, ""}, RowType::f32);
     const std::vector<float> clean = layer.rows_f32();
     const std::int32_t bad_token = layer.token_of(kBadRow);
     const std::size_t pitch = 256 + 16;
@@ -375,7 +376,7 @@ TEST_F(HopperProducts, a_nan_stays_in_its_row_and_in_its_expert) {
     BLOCKMOE_CUDA_OK(cudaMemset(layer.hidden().get() + static_cast<std::size_t>(bad_token) * pitch, 0x7f, 256));
     BLOCKMOE_CUDA_OK(cudaMemset(layer.w13().get() + kBadExpert * 2 * 256 * 256, 0x7f, 2 * 256 * 256));
     BLOCKMOE_CUDA_OK(cudaMemset(layer.w2().get() + kBadExpert * 256 * 256, 0xff, 256 * 256));
-    layer.run({width, 4}, RowType::f32);
+    layer.run({width, 4, ""}, RowType::f32);
     const std::vector<float> dirty = layer.rows_f32();
     for (int row = 0; row < layer.rows(); ++row) {
       const auto first = static_cast<std::size_t>(row) * 256;
@@ -396,10 +397,10 @@ TEST_F(HopperProducts, same_inputs_give_the_same_bits) {
   Layer layer(1024, 384, 5, 64, 256, properties_.multiProcessorCount, 81);
   layer.route({3, 0, 70, 100, 9}, 82);
   for (const Width width : kWidths) {
-    layer.run({width, 8}, RowType::f32);
+    layer.run({width, 8, ""}, RowType::f32);
     const std::vector<float> first = layer.rows_f32();
     for (int round = 0; round < 50; ++round) {
-      layer.run({width, 8}, RowType::f32);
+      layer.run({width, 8, ""}, RowType::f32);
       const std::vector<float> again = layer.rows_f32();
       ASSERT_EQ(0, std::memcmp(first.data(), again.data(), first.size() * sizeof(float))) << text("round", round, width);
     }

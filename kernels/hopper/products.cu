@@ -1,4 +1,4 @@
-#include "hopper/hopper.h"
+#include "hopper/products.h"
 
 #include "hopper/gemm1.cuh"
 #include "hopper/gemm2.cuh"
@@ -7,11 +7,17 @@
 
 namespace blockmoe::kernels::hopper {
 
+extern template cudaError_t prepare_product<Gemm1, Narrow>(std::int32_t);
 extern template cudaError_t launch_product<Gemm1, Narrow>(const CUtensorMap&, const Gemm1::Params&, std::int32_t, cudaStream_t);
+extern template cudaError_t prepare_product<Gemm1, Middle>(std::int32_t);
 extern template cudaError_t launch_product<Gemm1, Middle>(const CUtensorMap&, const Gemm1::Params&, std::int32_t, cudaStream_t);
+extern template cudaError_t prepare_product<Gemm1, Wide>(std::int32_t);
 extern template cudaError_t launch_product<Gemm1, Wide>(const CUtensorMap&, const Gemm1::Params&, std::int32_t, cudaStream_t);
+extern template cudaError_t prepare_product<Gemm2, Narrow>(std::int32_t);
 extern template cudaError_t launch_product<Gemm2, Narrow>(const CUtensorMap&, const Gemm2::Params&, std::int32_t, cudaStream_t);
+extern template cudaError_t prepare_product<Gemm2, Middle>(std::int32_t);
 extern template cudaError_t launch_product<Gemm2, Middle>(const CUtensorMap&, const Gemm2::Params&, std::int32_t, cudaStream_t);
+extern template cudaError_t prepare_product<Gemm2, Wide>(std::int32_t);
 extern template cudaError_t launch_product<Gemm2, Wide>(const CUtensorMap&, const Gemm2::Params&, std::int32_t, cudaStream_t);
 
 namespace {
@@ -23,6 +29,16 @@ cudaError_t launch_width(Width width, const CUtensorMap& map, const typename Pro
     case Width::narrow: return launch_product<Product, Narrow>(map, params, ctas, stream);
     case Width::middle: return launch_product<Product, Middle>(map, params, ctas, stream);
     case Width::wide: return launch_product<Product, Wide>(map, params, ctas, stream);
+  }
+  return cudaErrorInvalidValue;
+}
+
+template <class Product>
+cudaError_t prepare_width(Width width, std::int32_t experts) {
+  switch (width) {
+    case Width::narrow: return prepare_product<Product, Narrow>(experts);
+    case Width::middle: return prepare_product<Product, Middle>(experts);
+    case Width::wide: return prepare_product<Product, Wide>(experts);
   }
   return cudaErrorInvalidValue;
 }
@@ -41,6 +57,11 @@ ProductParams common(const stages::Slab& slab, std::int32_t chunk, std::int32_t 
 }
 
 }  // namespace
+
+cudaError_t prepare(const contract::Geometry& geometry, Width width) {
+  const cudaError_t error = prepare_width<Gemm1>(width, geometry.local_experts);
+  return error != cudaSuccess ? error : prepare_width<Gemm2>(width, geometry.local_experts);
+}
 
 cudaError_t make_maps(const contract::Geometry& geometry, const contract::Weights& weights, Maps* maps) {
   const auto experts = static_cast<std::uint64_t>(geometry.local_experts);

@@ -1,0 +1,128 @@
+// hopper.cpp: the path's row: when it runs, and its stages in order.
+//
+// route is an ordinary launch; every kernel behind it starts before the one ahead has ended (ptx/griddepcontrol.h).
+#include "hopper/hopper.h"
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <string>
+
+#include "hopper/products.h"
+#include "launch.h"
+#include "stages/stages.h"
+#include "trace.h"
+
+namespace blockmoe::kernels::hopper {
+namespace {
+
+constexpr std::int32_t kSharedMemory = 227 * 1024;   // that the kernels are planned for
+constexpr std::array kWidths = {Width::narrow, Width::middle, Width::wide};
+
+const char* name_of(Width width) {
+  switch (width) {
+    case Width::narrow: return "narrow";
+    case Width::middle: return "middle";
+    case Width::wide: return "wide";
+  }
+  return "";
+}
+
+bool supports(const Request& request, std::string* why_not) {
+  if (request.device.compute_capability != 90) {
+    *why_not = "compute capability " + std::to_string(request.device.compute_capability) + ", expected 90 (sm_90a)";
+    return false;
+  }
+  if (request.device.shared_memory_per_block < kSharedMemory) {
+    *why_not = std::to_string(request.device.shared_memory_per_block) + " bytes of shared memory a block, expected " +
+               std::to_string(kSharedMemory);
+    return false;
+  }
+  return true;
+}
+
+void describe(Plan& plan) {
+  const Request& request = plan.request;
+  const Config config = plan::hopper_config(request.geometry, request.max_tokens);
+  plan.name = std::string("hopper/") + name_of(config.width);
+  plan.explain += "products: wgmma on e4m3, weights by rows and each expert's own rows as columns, promoted to fp32 every 128 of K; "
+                  "column tiles of up to " +
+                  std::to_string(static_cast<int>(config.width)) + " rows at T = " + std::to_string(request.max_tokens) +
+                  ": " + config.reason + "\n";
+}
+
+std::int32_t sms_of(const Request& request) {
+  const std::int32_t all = request.device.sm_count;
+  return request.max_sms > 0 ? std::min(request.max_sms, all) : all;
+}
+
+// Flags, then sums. A call of fewer tokens may have more chunks or fewer, and a narrower width: room for the most of each.
+std::size_t all_flag_bytes(const Request& request) {
+  const std::size_t bytes = flag_bytes(sms_of(request), plan::kMaxChunks);
+  return (bytes + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
+}
+
+std::size_t workspace_bytes(const Request& request) {
+  return all_flag_bytes(request) +
+         sum_bytes(sms_of(request), plan::hopper_config(request.geometry, request.max_tokens).width);
+}
+
+struct State {
+  Request request;
+  Maps maps;
+};
+
+Error bind(const Plan& plan, const contract::Weights& weights, std::shared_ptr<const void>* state) {
+  const contract::Geometry& g = plan.request.geometry;
+  auto bound = std::make_shared<State>();
+  bound->request = plan.request;
+  Error error = first_error([&] { return stages::prepare_route(g); }, [] { return stages::prepare_pack(); },
+                            [] { return stages::prepare_combine(); },
+                            [&] { return error_in("tensor maps", make_maps(g, weights, &bound->maps)); });
+  for (const Width width : kWidths) {
+    if (error.ok()) error = error_in("gemm1 and gemm2", prepare(g, width));
+  }
+  *state = std::move(bound);
+  return error;
+}
+
+Error launch_slab(const stages::Slab& shared_slab, const void* opaque_state, cudaStream_t stream) {
+  const auto& state = *static_cast<const State*>(opaque_state);
+  const Config config = plan::hopper_config(shared_slab.geometry, shared_slab.activations.tokens);
+  const Scratch scratch{reinterpret_cast<float4*>(static_cast<char*>(shared_slab.path_workspace) + all_flag_bytes(state.request)),
+                        static_cast<std::uint32_t*>(shared_slab.path_workspace)};
+  stages::Slab slab = shared_slab;
+  slab.counters = scratch.flags;
+  slab.counter_words =
+      static_cast<std::int32_t>(flag_bytes(slab.sms, slab.sizes.max_chunks) / sizeof(std::uint32_t));
+  slab.dependent_launches = true;
+
+  const auto wanted = [&](Stage stage, auto launch) { return (slab.wanted & stage) != 0 ? launch() : Error{}; };
+  Error error = first_error([&] { return wanted(kRoute, [&] { return stages::launch_route(slab, stream); }); },
+                            [&] { return wanted(kPack, [&] { return stages::launch_pack(slab, stream); }); });
+  for (std::int32_t chunk = 0; chunk < slab.sizes.max_chunks && error.ok(); ++chunk) {
+    error = first_error(
+        [&] {
+          return wanted(kGemm1, [&] {
+            const TraceRange range("gemm1");
+            return error_in("gemm1", launch_gemm1(slab, chunk, state.maps, scratch, config, stream));
+          });
+        },
+        [&] {
+          return wanted(kGemm2, [&] {
+            const TraceRange range("gemm2");
+            return error_in("gemm2", launch_gemm2(slab, chunk, state.maps, scratch, config, stream));
+          });
+        },
+        [&] { return wanted(kCombine, [&] { return stages::launch_combine(slab, chunk, stream); }); });
+  }
+  return error;
+}
+
+}  // namespace
+
+PathEntry path_entry() {
+  return {Path::hopper, "hopper", supports, describe, workspace_bytes, bind, launch_slab};
+}
+
+}  // namespace blockmoe::kernels::hopper

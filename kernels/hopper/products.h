@@ -1,0 +1,56 @@
+// products.h: the Hopper path's gemm1 and gemm2, as the path launches them between pack and combine. Host.
+//
+// Beside the shared workspace (stages/layout.h) they need some of their own: Scratch.
+#pragma once
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "contract/call.h"
+#include "contract/geometry.h"
+#include "plan/hopper_tuning.h"
+#include "stages/slab.h"
+
+namespace blockmoe::kernels::hopper {
+
+using Width = plan::HopperWidth;
+using Config = plan::HopperConfig;
+
+// Loads a width's kernels on the current device, once.
+cudaError_t prepare(const contract::Geometry& geometry, Width width);
+
+// Of one set of weights.
+struct Maps {
+  CUtensorMap w13;   // [L * 2I, H] in boxes of 128 x 128
+  CUtensorMap w2;    // [L * H, I]
+};
+
+cudaError_t make_maps(const contract::Geometry& geometry, const contract::Weights& weights, Maps* maps);
+
+// Sums of tiles that several CTAs share, and the flags that say they are there. Flags are zero when gemm1 starts: pack sees
+// to that (Slab::counters).
+struct Scratch {
+  float4* sums = nullptr;
+  std::uint32_t* flags = nullptr;   // [chunks, 2 products, sms, 2]
+};
+
+constexpr std::size_t flag_bytes(std::int32_t sms, std::int32_t chunks) {
+  return static_cast<std::size_t>(sms) * static_cast<std::size_t>(chunks) * 4 * sizeof(std::uint32_t);
+}
+// For every width up to `widest`.
+constexpr std::size_t sum_bytes(std::int32_t sms, Width widest) {
+  return static_cast<std::size_t>(sms) * static_cast<std::size_t>(widest) * 256 * sizeof(float);
+}
+
+// hidden, w13 -> inter. The chunk's kernels before it in the stream may be running still (programmatic dependent launch).
+cudaError_t launch_gemm1(const stages::Slab& slab, std::int32_t chunk, const Maps& maps, const Scratch& scratch,
+                         const Config& config, cudaStream_t stream);
+
+// inter, w2 -> rows. Comes right behind launch_gemm1 of the same chunk.
+cudaError_t launch_gemm2(const stages::Slab& slab, std::int32_t chunk, const Maps& maps, const Scratch& scratch,
+                         const Config& config, cudaStream_t stream);
+
+}  // namespace blockmoe::kernels::hopper

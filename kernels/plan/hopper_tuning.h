@@ -1,0 +1,54 @@
+// hopper_tuning.h: which kernels of hopper/ a call runs. The one place; host C++17.
+//
+// The host knows T, not the rows of each expert. A uniform router gives each expert T * top_k / E rows, a real one about that
+// with a spread; a kernel serves any number of rows, in several column tiles where one is too narrow.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "contract/geometry.h"
+
+namespace blockmoe::kernels::plan {
+
+// The widest column tile, in rows of one expert, that a kernel computes at once (hopper/product.cuh).
+enum class HopperWidth : std::int32_t { narrow = 24, middle = 64, wide = 128 };
+
+struct HopperConfig {
+  HopperWidth width = HopperWidth::narrow;
+  std::int32_t most_pieces = 4;   // CTAs that may share the K of one tile (hopper/split.h)
+  const char* reason = "";
+};
+
+struct HopperTuningRow {
+  double rows_an_expert;   // up to so many, by a uniform router
+  HopperConfig config;
+};
+
+// Measured on one NVIDIA H200, both products of DeepSeek-V3's layer, microseconds, L2 cold (docs/performance-log.md).
+inline constexpr std::array<HopperTuningRow, 3> kHopperTuning = {{
+    // T = 64: 309 narrow, 320 middle. Two CTAs fit an SM, so that gemm2's weights fly while gemm1 ends. More than 4 pieces
+    // gain under 1% at T = 1 and lose as much at T = 64.
+    {4.0, {HopperWidth::narrow, 4, "weights decide, and a narrow gemm2 starts beside gemm1"}},
+    // T = 901: 384 middle, 381 wide: equal, and the middle ring is a slot deeper.
+    {30.0, {HopperWidth::middle, 4, "one column tile an expert, both halves of a tile in flight"}},
+    // T = 2048: 472 middle, 388 wide; T = 4096: 744 and 601.
+    {1e30, {HopperWidth::wide, 4, "the matrix unit decides, and the widest tiles read weights least often"}},
+}};
+
+// Beyond, the widest kernel's shared memory has no room for the table of experts.
+inline constexpr std::int32_t kMostExpertsWide = 512;
+
+inline double rows_an_expert(const contract::Geometry& geometry, std::int64_t tokens) {
+  return static_cast<double>(tokens) * geometry.top_k / geometry.experts;
+}
+
+inline HopperConfig hopper_config(const contract::Geometry& geometry, std::int64_t tokens) {
+  for (const HopperTuningRow& row : kHopperTuning) {
+    const bool next_fits = row.config.width != HopperWidth::middle || geometry.local_experts <= kMostExpertsWide;
+    if (rows_an_expert(geometry, tokens) <= row.rows_an_expert || !next_fits) return row.config;
+  }
+  return kHopperTuning.back().config;
+}
+
+}  // namespace blockmoe::kernels::plan
