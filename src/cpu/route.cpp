@@ -27,7 +27,7 @@ void load_floats(const void* data, contract::FloatType type, std::int64_t offset
     return;
   }
   const auto* values = static_cast<const std::uint16_t*>(data) + offset;
-  std::transform(values, values + count, out, contract::bf16_decode);
+  std::transform(values, values + count, out, [](std::uint16_t x) { return contract::bf16_decode(x); });
 }
 
 // The largest keys seen so far, the largest first; zeros stand for none.

@@ -39,13 +39,13 @@ class Numbers {
 
 std::vector<std::uint16_t> to_bf16(const std::vector<float>& values) {
   std::vector<std::uint16_t> rounded(values.size());
-  std::ranges::transform(values, rounded.begin(), contract::bf16_encode);
+  std::ranges::transform(values, rounded.begin(), [](float x) { return contract::bf16_encode(x); });
   return rounded;
 }
 
 std::vector<float> to_f32(const std::vector<std::uint16_t>& values) {
   std::vector<float> widened(values.size());
-  std::ranges::transform(values, widened.begin(), contract::bf16_decode);
+  std::ranges::transform(values, widened.begin(), [](std::uint16_t x) { return contract::bf16_decode(x); });
   return widened;
 }
 
