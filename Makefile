@@ -72,7 +72,8 @@ format: setup-test  ## Format all C++ and CUDA
 	@.venv/bin/clang-format -i $(SOURCES)
 
 format-check: setup-test  ## Fail where `make format` would change something
-	@.venv/bin/clang-format --dry-run --Werror $(SOURCES)
+	@log=$$(.venv/bin/clang-format --dry-run --Werror $(SOURCES) 2>&1) || \
+	  { echo "not as \`make format\` leaves them:"; grep -oE '^[^ :]+:[0-9]+' <<<"$$log" | cut -d: -f1 | uniq -c; exit 1; }
 
 tidy: setup-test $(BUILD)/build.ninja  ## clang-tidy over the host code
 	@tools/tidy.py --build $(BUILD) --jobs $(JOBS)
