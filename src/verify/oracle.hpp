@@ -20,8 +20,8 @@ enum class OracleScope {
   full,    // every token
 };
 
-/// A token is unusual when its routing is not a plain choice among finite numbers: NaN or infinite logits or bias, or a
-/// choice within the error of fp32. A sampled run checks at most this many of them, the lowest tokens first.
+/// A token is unusual when its routing is not a plain choice among different numbers: NaN or infinite logits or bias, an
+/// exact tie, a choice within the error of fp32. A sampled run checks at most this many of them, the lowest tokens first.
 inline constexpr std::int64_t kMaxUnusualChecked = 64;
 
 /// A row of one local expert's products: a token that may have picked it.

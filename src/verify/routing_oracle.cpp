@@ -65,13 +65,18 @@ Candidate expert_candidate(float logit, float bias, double s) {
   return {choice_score(low, bias), choice_score(high, bias), source};
 }
 
+/// True when the scores are one number on every backend.
+bool surely_equal(const Candidate& a, const Candidate& b) {
+  if (a.source.has_value() && a.source == b.source) return true;
+  return a.low == a.high && b.low == b.high && a.low == b.low;
+}
+
 /// True when candidate i stands before candidate j on every backend: a larger score, or an equal one and a lower number.
 bool surely_before(const std::vector<Candidate>& candidates, std::int32_t i, std::int32_t j) {
   const Candidate& a = candidates[static_cast<std::size_t>(i)];
   const Candidate& b = candidates[static_cast<std::size_t>(j)];
   if (a.low > b.high) return true;
-  if (i > j) return false;
-  return a.low == b.high || (a.source.has_value() && a.source == b.source);
+  return i < j && (a.low == b.high || surely_equal(a, b));
 }
 
 /// Appends to `sets` every way to add `missing` of undecided[from..] to `chosen`; false when they would be too many.
@@ -92,31 +97,46 @@ bool extend(const Numbers& undecided, std::size_t from, std::size_t missing, Num
   return true;
 }
 
-/// Every set of the `count` best among `numbers` that the intervals allow; none when they are too many.
-std::vector<Numbers> choose(const std::vector<Candidate>& candidates, const Numbers& numbers, std::size_t count) {
+struct Choice {
+  std::vector<Numbers> sets;  // every one that the intervals allow; none when they are too many
+  bool tie = false;           // one that is in had the same score as one that is out
+};
+
+/// The `count` best among `numbers`.
+Choice choose(const std::vector<Candidate>& candidates, const Numbers& numbers, std::size_t count) {
   // Only candidates whose highest score reaches the count-th lowest score can be chosen.
   std::vector<float> lows;
   for (const std::int32_t n : numbers) lows.push_back(candidates[static_cast<std::size_t>(n)].low);
   std::nth_element(lows.begin(), lows.begin() + static_cast<std::ptrdiff_t>(count - 1), lows.end(), std::greater<>());
   const float reach = lows[count - 1];
 
-  Numbers chosen;
+  Numbers in;
+  Numbers out;
   Numbers undecided;
   for (const std::int32_t n : numbers) {
     if (candidates[static_cast<std::size_t>(n)].high < reach) continue;
     const auto surely_better = std::count_if(numbers.begin(), numbers.end(), [&](std::int32_t other) {
       return other != n && surely_before(candidates, other, n);
     });
-    if (static_cast<std::size_t>(surely_better) >= count) continue;
     const auto surely_worse = std::count_if(numbers.begin(), numbers.end(), [&](std::int32_t other) {
       return other != n && surely_before(candidates, n, other);
     });
     const std::size_t possibly_better = numbers.size() - 1 - static_cast<std::size_t>(surely_worse);
-    (possibly_better < count ? chosen : undecided).push_back(n);
+    if (static_cast<std::size_t>(surely_better) >= count) {
+      out.push_back(n);
+    } else {
+      (possibly_better < count ? in : undecided).push_back(n);
+    }
   }
-  std::vector<Numbers> sets;
-  if (!extend(undecided, 0, count - chosen.size(), chosen, sets)) sets.clear();
-  return sets;
+  Choice choice;
+  choice.tie = std::any_of(in.begin(), in.end(), [&](std::int32_t i) {
+    return std::any_of(out.begin(), out.end(), [&](std::int32_t o) {
+      return surely_equal(candidates[static_cast<std::size_t>(i)], candidates[static_cast<std::size_t>(o)]);
+    });
+  });
+  const std::size_t missing = count - in.size();
+  if (!extend(undecided, 0, missing, in, choice.sets)) choice.sets.clear();
+  return choice;
 }
 
 Numbers members_of(const contract::Geometry& geometry, std::int32_t group) {
@@ -139,7 +159,7 @@ Candidate group_candidate(const std::vector<Candidate>& experts, const Numbers& 
   Candidate group{lows[0] + lows[1], highs[0] + highs[1], std::nullopt};
   if (group.low == group.high) return group;
 
-  const std::vector<Numbers> pairs = choose(experts, members, 2);
+  const std::vector<Numbers> pairs = choose(experts, members, 2).sets;
   if (pairs.size() != 1) return group;
   const std::optional<Source>& first = experts[static_cast<std::size_t>(pairs[0][0])].source;
   const std::optional<Source>& second = experts[static_cast<std::size_t>(pairs[0][1])].source;
@@ -150,30 +170,34 @@ Candidate group_candidate(const std::vector<Candidate>& experts, const Numbers& 
   return group;
 }
 
-/// Every set of groups kept that the intervals allow.
-std::vector<Numbers> choose_groups(const contract::Geometry& geometry, const std::vector<Candidate>& experts) {
+/// The groups that are kept.
+Choice choose_groups(const contract::Geometry& geometry, const std::vector<Candidate>& experts) {
   Numbers all(static_cast<std::size_t>(geometry.n_group));
   std::iota(all.begin(), all.end(), 0);
-  if (geometry.topk_group == geometry.n_group) return {all};
+  if (geometry.topk_group == geometry.n_group) return {{all}, false};
   std::vector<Candidate> groups;
   for (const std::int32_t g : all) groups.push_back(group_candidate(experts, members_of(geometry, g)));
   return choose(groups, all, static_cast<std::size_t>(geometry.topk_group));
 }
 
-/// Every set of picks that the intervals allow; none when they are too many.
-std::vector<Numbers> choose_experts(const contract::Geometry& geometry, const std::vector<Candidate>& experts) {
+/// The experts that are picked, from whichever groups are kept.
+Choice choose_experts(const contract::Geometry& geometry, const std::vector<Candidate>& experts) {
+  const Choice groups = choose_groups(geometry, experts);
+  Choice choice{{}, groups.tie};
   std::set<Numbers> distinct;
-  for (const Numbers& groups : choose_groups(geometry, experts)) {
+  for (const Numbers& kept : groups.sets) {
     Numbers eligible;
-    for (const std::int32_t g : groups) {
+    for (const std::int32_t g : kept) {
       const Numbers members = members_of(geometry, g);
       eligible.insert(eligible.end(), members.begin(), members.end());
     }
-    const std::vector<Numbers> sets = choose(experts, eligible, static_cast<std::size_t>(geometry.top_k));
-    distinct.insert(sets.begin(), sets.end());
-    if (sets.empty() || distinct.size() > kMaxAlternatives) return {};
+    const Choice of_kept = choose(experts, eligible, static_cast<std::size_t>(geometry.top_k));
+    choice.tie |= of_kept.tie;
+    distinct.insert(of_kept.sets.begin(), of_kept.sets.end());
+    if (of_kept.sets.empty() || distinct.size() > kMaxAlternatives) return choice;
   }
-  return {distinct.begin(), distinct.end()};
+  choice.sets.assign(distinct.begin(), distinct.end());
+  return choice;
 }
 
 std::vector<Pick> weigh(const Numbers& experts, const std::vector<double>& s, float routed_scaling_factor) {
@@ -204,7 +228,9 @@ TokenRouting route_token(const contract::Geometry& geometry, const contract::Wei
     s.push_back(std::isnan(score) ? 0.0 : with_fp32_underflow(score));
   }
 
-  for (const Numbers& picks : choose_experts(geometry, experts)) {
+  const Choice choice = choose_experts(geometry, experts);
+  routing.tie = choice.tie;
+  for (const Numbers& picks : choice.sets) {
     routing.alternatives.push_back(weigh(picks, s, weights.routed_scaling_factor));
   }
   return routing;

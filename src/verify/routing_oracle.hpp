@@ -27,6 +27,7 @@ struct TokenRouting {
   // expert. Empty: more than kMaxAlternatives sets are possible, so the token's row can't be foretold.
   std::vector<std::vector<Pick>> alternatives;
   bool non_finite = false;  // a logit or a bias is NaN or infinite
+  bool tie = false;         // the tie rule decided about a group or a pick
 };
 
 inline constexpr std::size_t kMaxAlternatives = 16;

@@ -65,7 +65,7 @@ std::vector<std::int64_t> covering_first(const std::vector<std::int64_t>& tokens
 }  // namespace
 
 bool is_unusual(const TokenRouting& routing) {
-  return routing.non_finite || is_ambiguous(routing);
+  return routing.non_finite || routing.tie || is_ambiguous(routing);
 }
 
 RoutingFacts routing_facts(const contract::Geometry& geometry, std::int32_t local_expert_offset,

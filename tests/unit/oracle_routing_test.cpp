@@ -101,6 +101,14 @@ TEST(OracleRouting, a_nan_score_weighs_nothing) {
   EXPECT_DOUBLE_EQ(routing.alternatives[0][1].weight, 1.0);
 }
 
+TEST(OracleRouting, knows_when_the_tie_rule_decided) {
+  EXPECT_TRUE((Routed{geometry(4, 2, 1, 1), {0.5F, 0.3F, 0.3F, 0.1F}, {}}.route().tie));
+  EXPECT_TRUE((Routed{geometry(4, 1, 2, 1), {0.5F, 0.3F, 0.3F, 0.5F}, {}}.route().tie));   // of groups
+  EXPECT_TRUE((Routed{geometry(3, 1, 1, 1), {20.0F, 30.0F, 0.0F}, {}}.route().tie));       // both scores are 1
+  EXPECT_FALSE((Routed{geometry(4, 2, 1, 1), {0.5F, 0.5F, 0.3F, 0.3F}, {}}.route().tie));  // both in, both out
+  EXPECT_FALSE((Routed{geometry(4, 2, 1, 1), {0.5F, 0.3F, 0.2F, 0.1F}, {}}.route().tie));
+}
+
 TEST(OracleRouting, scores_within_the_error_of_fp32_are_alternatives) {
   const float next = std::nextafter(0.3F, 1.0F);
   const TokenRouting routing = Routed{geometry(4, 2, 1, 1), {0.3F, next, 1.0F, -1.0F}, {}}.route();
