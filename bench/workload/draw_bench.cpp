@@ -61,7 +61,7 @@ bool time_profile(workload::Profile profile, int threads) {
 
 int main(int argc, char** argv) {
   using blockmoe::workload::Profile;
-  const int threads = argc > 1 ? std::atoi(argv[1]) : 0;
+  const int threads = argc > 1 ? static_cast<int>(std::strtol(argv[1], nullptr, 10)) : 0;
   const bool good = blockmoe::bench::time_profile(Profile::official, threads) &&
                     blockmoe::bench::time_profile(Profile::model, threads);
   return good ? 0 : 1;

@@ -234,7 +234,10 @@ const ClampedCodes& clamped_codes() {
 double log_of(double x) {
   constexpr double kLn2 = 0.693147180559945309417;
   int halvings = 0;
-  for (; x > 1.5; x = x / 2) ++halvings;
+  while (x > 1.5) {
+    x = x / 2;
+    ++halvings;
+  }
   const double t = (x - 1) / (x + 1);  // |t| <= 1/5
   double sum = 0;
   for (int n = 25; n >= 1; n -= 2) sum = sum * t * t + 1.0 / n;

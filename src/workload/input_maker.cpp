@@ -62,6 +62,7 @@ class RowFiles {
 
   std::vector<std::string> notes() const {
     std::vector<std::string> notes;
+    notes.reserve(drawn_.size());
     for (const auto& [why, tensors] : drawn_) {
       notes.push_back(fmt::format("{} {} drawn: {}", listed(tensors), tensors.size() == 1 ? "is" : "are", why));
     }

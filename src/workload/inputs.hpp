@@ -77,7 +77,7 @@ class InputMaker {
   /// A tensor for which the row names a file is read from it where `dataset_root` is set and the file is there; where not, it is
   /// drawn, with a note. A file that is there but wrong is an error. Tensors in files are used in place where their
   /// alignment allows it.
-  Result<Inputs> make(const Workload& workload);
+  Result<Inputs> make(const Workload& row);
 
  private:
   struct State;

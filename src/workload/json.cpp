@@ -18,9 +18,8 @@ class Strictness {
  public:
   bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
     using Event = Json::parse_event_t;
-    if (event == Event::object_start || event == Event::array_start) {
-      if (depth >= kMaxJsonDepth) throw Refused{fmt::format("nested deeper than {} levels", kMaxJsonDepth)};
-    }
+    const bool opens = event == Event::object_start || event == Event::array_start;
+    if (opens && depth >= kMaxJsonDepth) throw Refused{fmt::format("nested deeper than {} levels", kMaxJsonDepth)};
     if (event == Event::object_start) keys_.emplace_back();
     if (event == Event::object_end) keys_.pop_back();
     if (event == Event::key) {

@@ -40,7 +40,7 @@ Result<SafetensorsFile> SafetensorsFile::parse(const std::byte* bytes, std::size
 Result<SafetensorsFile> SafetensorsFile::open(const std::string& path) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (file.fd < 0) return invalid("{}: can't be opened ({})", path, std::strerror(errno));
-  struct stat info {};
+  struct stat info{};
   if (::fstat(file.fd, &info) != 0) return invalid("{}: can't be read ({})", path, std::strerror(errno));
   if (!S_ISREG(info.st_mode)) return invalid("{}: is not a regular file", path);
   const auto size = static_cast<std::size_t>(info.st_size);

@@ -204,8 +204,6 @@ class HeaderParser final : public nlohmann::json_sax<Json> {
     const char* expected = "";
     switch (state_) {
       case State::start:
-        expected = "an object";
-        break;
       case State::entry_value:
         expected = "an object";
         break;

@@ -27,9 +27,13 @@ struct Order {
 
 std::vector<Order> order_of(const std::map<std::string, TensorView>& tensors) {
   std::vector<Order> order;
+  order.reserve(tensors.size());
   for (const auto& [name, view] : tensors) order.push_back({&name, &view});
-  std::stable_sort(order.begin(), order.end(),
-                   [](const Order& a, const Order& b) { return type_bytes(a.view->type) > type_bytes(b.view->type); });
+  std::sort(order.begin(), order.end(), [](const Order& a, const Order& b) {
+    const std::size_t a_bytes = type_bytes(a.view->type);
+    const std::size_t b_bytes = type_bytes(b.view->type);
+    return a_bytes != b_bytes ? a_bytes > b_bytes : *a.name < *b.name;
+  });
   return order;
 }
 

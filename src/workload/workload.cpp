@@ -182,15 +182,16 @@ Status read_source(const std::string& name, const Json& source, Workload& row) {
   if (is_scalar) {
     const auto value = source.find("value");
     if (type != "scalar" || value == source.end()) {
-      return invalid("{}: expected {{\"type\": \"scalar\", \"value\": ...}}", place);
+      return invalid(R"({}: expected {{"type": "scalar", "value": ...}})", place);
     }
     row.values[name] = template_text(*value);
     if (is_offset) return optional(source, "value", place + ".value", row.local_expert_offset, offset_of);
     return optional(source, "value", place + ".value", row.routed_scaling_factor, factor_of);
   }
   if (type == "random") return {};
-  if (type != "safetensors")
-    return invalid("{}.type: is {}, expected \"random\" or \"safetensors\"", place, in_quotes(type));
+  if (type != "safetensors") {
+    return invalid(R"({}.type: is {}, expected "random" or "safetensors")", place, in_quotes(type));
+  }
   auto reference = file_reference(source, place);
   if (!reference.ok()) return reference.status();
   row.files[name] = std::move(reference).value();

@@ -20,7 +20,7 @@ struct Reader {
   Status (*read)(const std::uint8_t*, std::size_t);
 };
 
-class corpus : public testing::TestWithParam<Reader> {
+class Corpus : public testing::TestWithParam<Reader> {
  protected:
   std::vector<fs::path> files(const std::string& prefix) const {
     std::vector<fs::path> found;
@@ -38,7 +38,7 @@ class corpus : public testing::TestWithParam<Reader> {
   }
 };
 
-TEST_P(corpus, sound_files_are_read) {
+TEST_P(Corpus, sound_files_are_read) {
   const auto sound = files("ok_");
   EXPECT_FALSE(sound.empty());
   for (const fs::path& path : sound) {
@@ -47,13 +47,13 @@ TEST_P(corpus, sound_files_are_read) {
   }
 }
 
-TEST_P(corpus, broken_files_are_refused) {
+TEST_P(Corpus, broken_files_are_refused) {
   const auto broken = files("bad_");
   EXPECT_FALSE(broken.empty());
   for (const fs::path& path : broken) EXPECT_FALSE(read(path).ok()) << path;
 }
 
-TEST_P(corpus, files_have_a_known_kind) {
+TEST_P(Corpus, files_have_a_known_kind) {
   EXPECT_EQ(files("").size(), files("ok_").size() + files("bad_").size() + files("found_").size());
   for (const fs::path& path : files("found_")) {
     const Status status = read(path);  // traps where a promise is broken
@@ -61,7 +61,7 @@ TEST_P(corpus, files_have_a_known_kind) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(readers, corpus,
+INSTANTIATE_TEST_SUITE_P(readers, Corpus,
                          testing::Values(Reader{"jsonl", read_jsonl}, Reader{"safetensors", read_safetensors},
                                          Reader{"definition", read_definition}),
                          [](const auto& reader) { return std::string(reader.param.name); });

@@ -40,34 +40,31 @@ TEST(workload_definition, the_shipped_one_is_deepseek_v3) {
 }
 
 TEST(workload_definition, what_is_wrong_is_named) {
-  const std::string name(kOfficialDefinition);
   struct Case {
     std::string from, to, message;
   };
   const Case cases[] = {
       {"topk8", "top8",
-       "D: name: \"moe_fp8_block_scale_ds_routing_top8_ng8_kg4_e32_h7168_i2048\" has no part \"topkN\" with a number "
-       "N"},
+       R"(D: name: "moe_fp8_block_scale_ds_routing_top8_ng8_kg4_e32_h7168_i2048" has no part "topkN" with a number N)"},
       {"\"axes\"", "\"axis\"", "D: axes: is not there"},
       {"\"hidden_size\": {", "\"hidden\": {", "D: axes.hidden_size: is not there"},
-      {"\"value\": 7168", "\"value\": \"7168\"",
+      {"\"value\": 7168", R"("value": "7168")",
        "D: axes.hidden_size.value: is \"7168\", expected an integer of 1..2147483647"},
       {"\"value\": 7168", "\"value\": 7000", "D: hidden: is 7000, expected a multiple of 128"},
       {"\"value\": 4096", "\"value\": 4097", "D: axes.gemm1_out_size: is 4097, expected 4096"},
       {"\"value\": 56", "\"value\": 57", "D: axes.num_hidden_blocks: is 57, expected 56"},
-      {"\"type\": \"const\", \"value\": 32, \"description\": \"L",
-       "\"type\": \"var\", \"value\": 32, \"description\": \"L",
-       "D: axes: \"num_local_experts\" and \"seq_len\" are variable, expected one"},
-      {"\"type\": \"var\"", "\"type\": \"variable\"", "D: axes: none is variable, expected one (the tokens)"},
-      {"[\"num_hidden_blocks\", \"seq_len\"]", "[\"seq_len\", \"num_hidden_blocks\"]",
+      {R"("type": "const", "value": 32, "description": "L)", R"("type": "var", "value": 32, "description": "L)",
+       R"(D: axes: "num_local_experts" and "seq_len" are variable, expected one)"},
+      {R"("type": "var")", R"("type": "variable")", "D: axes: none is variable, expected one (the tokens)"},
+      {R"(["num_hidden_blocks", "seq_len"])", R"(["seq_len", "num_hidden_blocks"])",
        "D: hidden_states_scale.shape: is [\"seq_len\",\"num_hidden_blocks\"], expected "
        "[\"num_hidden_blocks\",\"seq_len\"]"},
-      {"\"bfloat16\", \"description\": \"added", "\"int8\", \"description\": \"added",
-       "D: routing_bias.dtype: is \"int8\", expected \"bfloat16\""},
-      {"\"routed_scaling_factor\": {\"shape\": null", "\"routed_scaling_factor\": {\"shape\": [\"num_experts\"]",
+      {R"("bfloat16", "description": "added)", R"("int8", "description": "added)",
+       R"(D: routing_bias.dtype: is "int8", expected "bfloat16")"},
+      {R"("routed_scaling_factor": {"shape": null)", R"("routed_scaling_factor": {"shape": ["num_experts"])",
        "D: routed_scaling_factor.shape: is [\"num_experts\"], expected null"},
       {"\"routing_bias\"", "\"bias\"", "D: routing_bias: is not there"},
-      {"\"output\": {\"shape\"", "\"second\": {}, \"output\": {\"shape\"",
+      {R"("output": {"shape")", R"("second": {}, "output": {"shape")",
        "D: inputs and outputs: 10 and 2 entries, expected 10 and 1"},
   };
   for (const Case& c : cases) EXPECT_EQ(error_after(c.from, c.to), c.message);

@@ -243,9 +243,7 @@ TEST(workload_inputs, files_that_are_wrong_are_errors) {
             file + "tensor \"l\": shape [5, 16], expected [6, 16]");
   EXPECT_EQ(error(small_row(), [](Workload& row) { row.files["routing_logits"].tensor_key = "x"; }),
             file + "tensor \"x\": is not there");
-  EXPECT_EQ(error(
-                small_row(), [](Workload&) {}, ElementType::i32),
-            file + "tensor \"l\": type I32, expected F32");
+  EXPECT_EQ(error(small_row(), [](Workload&) {}, ElementType::i32), file + "tensor \"l\": type I32, expected F32");
   root.write("broken", "123");
   EXPECT_EQ(error(small_row(), [](Workload& row) { row.files["routing_logits"].path = "broken"; }),
             root.path("broken") + ": 3 bytes, expected at least 8 (truncated?)");
@@ -316,21 +314,13 @@ TEST(workload_inputs, loading_names_the_file_and_the_tensor_that_is_wrong) {
   EXPECT_EQ(error([](Tensors&) {}), "no error");
   EXPECT_EQ(error([](Tensors& t) { t.erase("routing_bias"); }), "no error") << "absent counts as zeros";
   EXPECT_EQ(error([](Tensors& t) { t.erase("gemm1_weights"); }), file + "tensor \"gemm1_weights\": is not there");
-  EXPECT_EQ(error([](Tensors& t) {
-              t["gemm2_weights"].shape = {4, 256 * 128};
-            }),
+  EXPECT_EQ(error([](Tensors& t) { t["gemm2_weights"].shape = {4, 256 * 128}; }),
             file + "tensor \"gemm2_weights\": shape [4, 32768], expected 3 dimensions");
-  EXPECT_EQ(error([](Tensors& t) {
-              t["gemm2_weights"].shape = {2, 512, 128};
-            }),
+  EXPECT_EQ(error([](Tensors& t) { t["gemm2_weights"].shape = {2, 512, 128}; }),
             file + "tensor \"hidden_states\": shape [5, 256], expected [5, 512]");
-  EXPECT_EQ(error([](Tensors& t) {
-              t["gemm2_weights"].shape = {4, 1, 32768};
-            }),
+  EXPECT_EQ(error([](Tensors& t) { t["gemm2_weights"].shape = {4, 1, 32768}; }),
             file + "hidden: is 1, expected 128..65536");
-  EXPECT_EQ(error([](Tensors& t) {
-              t["gemm1_weights_scale"].shape = {4, 1, 4};
-            }),
+  EXPECT_EQ(error([](Tensors& t) { t["gemm1_weights_scale"].shape = {4, 1, 4}; }),
             file + "tensor \"gemm1_weights_scale\": shape [4, 1, 4], expected [4, 2, 2]");
   EXPECT_EQ(error([](Tensors& t) { t["hidden_states"].type = ElementType::f8_e5m2; }),
             file + "tensor \"hidden_states\": type F8_E5M2, expected F8_E4M3");
@@ -347,7 +337,7 @@ TEST(workload_inputs, tensors_that_lie_unaligned_in_a_file_are_copied) {
   file[0] = static_cast<char>(header.size());
   file += header + '\0';
   for (int i = 0; i < 16; ++i) {
-    const float value = static_cast<float>(i);
+    const auto value = static_cast<float>(i);
     file.append(reinterpret_cast<const char*>(&value), sizeof value);
   }
   root.write("f", file);
@@ -372,7 +362,7 @@ std::vector<std::int64_t> skewed_rows(const Skew& skew, std::int64_t tokens = 64
 
 TEST(workload_inputs, even_routing_gives_a_row_a_token) {
   const auto rows = skewed_rows({}, 4096);
-  const double sum = static_cast<double>(std::accumulate(rows.begin(), rows.end(), std::int64_t{0}));
+  const auto sum = static_cast<double>(std::accumulate(rows.begin(), rows.end(), std::int64_t{0}));
   EXPECT_NEAR(sum / 4096, 1.0, 0.1);
   EXPECT_LT(*std::max_element(rows.begin(), rows.end()), 4096 / 32 * 3 / 2);
 }
