@@ -174,6 +174,7 @@ template <typename Block>
 Products whole_stage(std::int64_t width, const ScaledRows& rows, int threads, const Block& block) {
   Products products{std::vector<double>(index(rows.rows * width)), std::vector<std::uint8_t>(index(rows.rows))};
   std::vector<RowView> views;
+  views.reserve(index(rows.rows));
   for (std::int64_t r = 0; r < rows.rows; ++r) views.push_back(view(rows, r));
   std::vector<std::vector<std::uint8_t>> flags(blocks(width), products.out_of_range);
   parallel_for(width / kBlock, threads, [&](std::int64_t b) {

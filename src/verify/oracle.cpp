@@ -114,7 +114,7 @@ void combine(const std::vector<Pair>& pairs, ProductBlock products, std::int64_t
       bool in_range = *products.out_of_range == 0;
       for (std::int64_t i = 0; i < kBlock; ++i) {
         const double term = use.weight * products.requantised[i];
-        in_range = in_range && !(std::abs(term) >= kLargestTerm && std::isfinite(term));
+        in_range = in_range && (std::abs(term) < kLargestTerm || !std::isfinite(term));
         result.requantised[static_cast<std::size_t>(begin + i)] += term;
         result.plain[static_cast<std::size_t>(begin + i)] += use.weight * products.plain[i];
       }

@@ -28,6 +28,7 @@ void parallel_for(std::int64_t items, int threads, const Work& work) {
   };
   const auto helpers = std::min<std::int64_t>(thread_count(threads), items) - 1;
   std::vector<std::jthread> pool;
+  pool.reserve(static_cast<std::size_t>(std::max<std::int64_t>(helpers, 0)));
   for (std::int64_t i = 0; i < helpers; ++i) pool.emplace_back(worker);
   worker();
 }

@@ -43,7 +43,7 @@ double sigmoid(double x) {
 std::pair<float, float> sigmoid_interval(double s) {
   if (s > 1.0 - 0x1p-26) return {1.0F, 1.0F};
   if (s < 0x1p-150) return {0.0F, 0.0F};
-  float low = static_cast<float>(s);
+  auto low = static_cast<float>(s);
   float high = low;
   for (int step = 0; step < kSigmoidSteps; ++step) {
     low = std::nextafter(low, 0.0F);

@@ -32,8 +32,8 @@ bool is_nan_code(int code) {
 /// The code of |x| by search among all 127 magnitudes: the nearest, of two equally near ones the even one.
 int nearest_magnitude(float x) {
   static const std::vector<double> magnitudes = [] {
-    std::vector<double> all;
-    for (int code = 0; code < 0x7f; ++code) all.push_back(definition_of(code));
+    std::vector<double> all(0x7f);
+    for (std::size_t code = 0; code < all.size(); ++code) all[code] = definition_of(static_cast<int>(code));
     return all;
   }();
   const double magnitude = std::abs(static_cast<double>(x));
@@ -93,7 +93,7 @@ TEST(E4m3, every_rounding_border_is_exact) {
 TEST(E4m3, random_numbers_of_every_magnitude_round_to_the_nearest) {
   std::mt19937 random(17);
   for (int i = 0; i < 10'000'000; ++i) {
-    const float x = std::bit_cast<float>(static_cast<std::uint32_t>(random()));
+    const auto x = std::bit_cast<float>(static_cast<std::uint32_t>(random()));
     if (std::isfinite(x)) expect_encoded(x);
   }
 }

@@ -55,7 +55,7 @@ TEST(ChoiceKey, orders_fp32_neighbours_and_distant_pairs) {
   std::mt19937 random(3);
   std::vector<float> values = {-FLT_MAX, FLT_MAX, -kInf, kInf, 0.0F, FLT_TRUE_MIN, -FLT_TRUE_MIN, 1.0F};
   while (values.size() < 2000) {
-    const float x = std::bit_cast<float>(static_cast<std::uint32_t>(random()));
+    const auto x = std::bit_cast<float>(static_cast<std::uint32_t>(random()));
     if (!std::isfinite(x) || x == 0.0F) continue;
     values.push_back(x);
     values.push_back(std::nextafter(x, kInf));

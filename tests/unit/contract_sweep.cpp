@@ -16,17 +16,19 @@ void print(const char* what, const blockmoe::test::WorstCase& worst) {
 }  // namespace
 
 int main() {
-  using namespace blockmoe::test;
+  using blockmoe::test::Accuracy;
+  using blockmoe::test::kRanks;
   const std::int64_t threads = std::max(1U, std::thread::hardware_concurrency());
   std::vector<Accuracy> parts(static_cast<std::size_t>(threads));
   {
     std::vector<std::jthread> pool;
+    pool.reserve(parts.size());
     for (std::int64_t i = 0; i < threads; ++i) {
       // Neighbouring parts share a number, so that descents between them are seen.
       pool.emplace_back([&parts, i, threads] {
         const std::int64_t begin = kRanks * i / threads;
         const std::int64_t end = kRanks * (i + 1) / threads;
-        parts[static_cast<std::size_t>(i)] = measure_accuracy(begin, std::min(end + 1, kRanks), 1);
+        parts[static_cast<std::size_t>(i)] = blockmoe::test::measure_accuracy(begin, std::min(end + 1, kRanks), 1);
       });
     }
   }

@@ -136,6 +136,7 @@ TEST(OracleRouting, too_many_alternatives_are_none) {
 /// The rules in fp32 with the contract's arithmetic and plain sorting.
 Experts brute_force(const contract::Geometry& g, const float* logits, const std::vector<float>& bias) {
   std::vector<float> b;
+  b.reserve(static_cast<std::size_t>(g.experts));
   for (std::int32_t e = 0; e < g.experts; ++e) {
     b.push_back(contract::choice_score(contract::sigmoid(logits[e]), bias[static_cast<std::size_t>(e)]));
   }

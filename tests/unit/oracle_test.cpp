@@ -30,7 +30,7 @@ class Naive {
   explicit Naive(const RandomCall& call) : call_(call), g_(call.geometry()) {}
 
   NaiveRows run() const {
-    const std::size_t elements = static_cast<std::size_t>(call_.activations().tokens * g_.hidden);
+    const auto elements = static_cast<std::size_t>(call_.activations().tokens * g_.hidden);
     NaiveRows rows{std::vector<double>(elements), std::vector<double>(elements)};
     for (std::int64_t t = 0; t < call_.activations().tokens; ++t) {
       for (const auto& [expert, weight] : picks(t)) add(t, expert, weight, rows);
@@ -47,8 +47,10 @@ class Naive {
       b.push_back(s.back() + static_cast<double>(call_.bias()[static_cast<std::size_t>(e)]));
     }
     const auto best = [](std::vector<std::int32_t> numbers, const std::vector<double>& scores, std::int32_t count) {
-      std::stable_sort(numbers.begin(), numbers.end(), [&](std::int32_t x, std::int32_t y) {
-        return scores[static_cast<std::size_t>(x)] > scores[static_cast<std::size_t>(y)];
+      std::sort(numbers.begin(), numbers.end(), [&](std::int32_t x, std::int32_t y) {
+        const double of_x = scores[static_cast<std::size_t>(x)];
+        const double of_y = scores[static_cast<std::size_t>(y)];
+        return of_x != of_y ? of_x > of_y : x < y;
       });
       numbers.resize(static_cast<std::size_t>(count));
       return numbers;
@@ -73,6 +75,7 @@ class Naive {
     double sum = 1e-20;
     for (const std::int32_t e : chosen) sum += s[static_cast<std::size_t>(e)];
     std::vector<std::pair<std::int32_t, double>> picks;
+    picks.reserve(chosen.size());
     for (const std::int32_t e : chosen) {
       picks.emplace_back(e, s[static_cast<std::size_t>(e)] / sum * call_.weights().routed_scaling_factor);
     }

@@ -59,7 +59,7 @@ struct Hostile {
   Logits logits;
   Bias bias;
 
-  friend void PrintTo(const Hostile& hostile, std::ostream* stream) { *stream << hostile.name; }
+  friend std::ostream& operator<<(std::ostream& stream, const Hostile& hostile) { return stream << hostile.name; }
 };
 
 class PropertyRouting : public testing::TestWithParam<Hostile> {};
