@@ -98,7 +98,7 @@ int run_bench(const BenchOptions& o) {
     if (!path.empty()) require_writable(option, path);
   std::vector<workload::Workload> rows = rows_of(o);
   for (workload::Workload& row : rows) o.draw.apply_seed(row);
-  const DeviceInfo device = device_here(o.backend.device);
+  const DeviceInfo device = o.backend.device_info();
 
   BenchReport report;
   report.date = utc_timestamp();

@@ -39,7 +39,11 @@ ordered_json to_json(const verify::Comparison& c) {
 }
 
 ordered_json to_json(const CallTimes& times) {
-  return {{"median_us", times.median_us}, {"min_us", times.min_us}, {"max_us", times.max_us}, {"runs", times.runs}, {"how", times.how}};
+  return {{"median_us", times.median_us},
+          {"min_us", times.min_us},
+          {"max_us", times.max_us},
+          {"runs", times.runs},
+          {"how", times.how}};
 }
 
 }  // namespace
@@ -49,7 +53,7 @@ LibraryCheck::LibraryCheck(const BackendOptions& backend, const DrawOptions& dra
     : draw_(draw),
       tolerance_(tolerance),
       maker_(draw.input_options(backend.threads)),
-      caller_(device_here(backend.device), backend.plan_options()) {
+      caller_(backend.device_info(), backend.plan_options()) {
   oracle_options_.scope = scope;
   oracle_options_.threads = backend.threads;
 }

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <array>
 #include <cstdio>
+#include <memory>
 #include <new>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "blockmoe/version.h"
 #include "commands.hpp"
 #include "error.hpp"
+#include "help_formatter.hpp"
 
 namespace blockmoe::cli {
 namespace {
@@ -22,11 +24,8 @@ struct Subcommand {
 };
 
 constexpr std::array kSubcommands{
-    Subcommand{"verify", add_verify},
-    Subcommand{"bench", add_bench},
-    Subcommand{"run", add_run},
-    Subcommand{"plan", add_plan},
-    Subcommand{"info", add_info},
+    Subcommand{"verify", add_verify}, Subcommand{"bench", add_bench}, Subcommand{"run", add_run},
+    Subcommand{"plan", add_plan},     Subcommand{"info", add_info},
 };
 
 int complain(const std::string& name, const std::string& message, int code) {
@@ -50,10 +49,10 @@ int run(int argc, const char* const* argv) {
   CLI::App app("The FP8 block-scaled mixture-of-experts layer of DeepSeek-V3/R1 as one operator.", "blockmoe");
   app.set_version_flag("--version", "blockmoe " BLOCKMOE_VERSION);
   app.require_subcommand(1);
-  app.get_formatter()->column_width(36);
+  app.formatter(std::make_shared<HelpFormatter>());
   app.footer(
       "Exit code: 0 all passed, 1 something failed, 2 bad usage or input.\n"
-      "blockmoe SUBCOMMAND --help tells more.");
+      "blockmoe SUBCOMMAND --help tells more, with examples.");
 
   std::vector<std::pair<CLI::App*, Command>> commands;
   for (const Subcommand& subcommand : kSubcommands) {

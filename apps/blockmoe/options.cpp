@@ -48,17 +48,32 @@ std::optional<Device> parse_device(std::string_view word) {
   return device;
 }
 
+DeviceInfo device_here(const std::string& word) {
+  const std::optional<Device> device = parse_device(word);
+  if (!device) throw InputError(fmt::format("--device: '{}', expected auto, cpu, cuda or cuda:N", word));
+  const Result<DeviceInfo> info = query_device(*device);
+  if (!info.ok()) throw InputError(fmt::format("--device {}: {}", word, info.status().message()));
+  return info.value();
+}
+
 }  // namespace
 
 void BackendOptions::add(CLI::App& app) {
   std::vector<std::string> words;
   for (const auto& [word, backend_of_word] : kBackends) words.emplace_back(word);
-  app.add_option("--backend", backend, "Implementation that runs; auto is the fastest one that runs on the device")
+  app.add_option("--backend", backend,
+                 "Implementation that runs: auto (the fastest one that runs on the device), cpu, portable or hopper")
+      ->type_name("B")
       ->check(CLI::IsMember(words))
       ->capture_default_str()
       ->group("Backend");
-  app.add_option("--device", device, "Where it runs: cpu, cuda, cuda:N")->capture_default_str()->group("Backend");
+  app.add_option("--device", device,
+                 "Where it runs: cpu, cuda or cuda:N; auto is cuda where the backend runs there, else cpu")
+      ->type_name("D")
+      ->capture_default_str()
+      ->group("Backend");
   app.add_option("--threads", threads, "Threads that may run on the CPU; 0 is all that the process may use")
+      ->type_name("N")
       ->check(CLI::Range(0, kMaxThreads))
       ->capture_default_str()
       ->group("Backend");
@@ -73,9 +88,19 @@ Options BackendOptions::plan_options() const {
   return options;
 }
 
+DeviceInfo BackendOptions::device_info() const {
+  if (device != "auto") return device_here(device);
+  const Options options = plan_options();
+  if (options.backend == Backend::cpu) return device_here("cpu");
+  if (options.backend != Backend::automatic) return device_here("cuda");
+  const Result<DeviceInfo> gpu = query_device({DeviceType::cuda, 0});
+  const bool runs_there = gpu.ok() && Plan::create(blockmoe::Geometry(), 1, gpu.value(), options).ok();
+  return runs_there ? gpu.value() : device_here("cpu");
+}
+
 void GeometryOptions::add(CLI::App& app) {
   const auto size = [&app](const char* name, auto& field, const char* meaning) {
-    app.add_option(name, field, meaning)->capture_default_str()->group("Geometry");
+    app.add_option(name, field, meaning)->type_name("N")->capture_default_str()->group("Geometry");
   };
   size("--hidden", geometry.hidden, "Width of a token, H; a multiple of 128");
   size("--intermediate", geometry.intermediate, "Width of an expert, I; a multiple of 128");
@@ -103,14 +128,17 @@ void DrawOptions::add(CLI::App& app) {
          "--profile", profile,
          "How tensors are drawn: official (the benchmark's: plain normal scales, half of them negative) or model "
          "(a model's: outlier channels, properly quantised)")
+      ->type_name("P")
       ->check([](const std::string& word) { return message_of(workload::parse_profile(word)); })
       ->capture_default_str()
       ->group("Inputs");
   app.add_option("--routing", routing, "How logits are drawn: even, zipf, zipf:S (exponent S), all-on-one, none-local")
+      ->type_name("R")
       ->check([](const std::string& word) { return message_of(workload::parse_skew(routing_word(word))); })
       ->capture_default_str()
       ->group("Inputs");
   app.add_option("--seed", seed, "Seed of everything that is drawn; without it, the row's own")
+      ->type_name("N")
       ->check([](const std::string& text) {  // the parser would let a negative number wrap
         std::uint64_t value = 0;
         const char* const end = text.data() + text.size();
@@ -133,23 +161,6 @@ void DrawOptions::apply_seed(workload::Workload& workload) const {
   if (!seed) return;
   workload.seed = *seed;
   workload.weights_seed = *seed;
-}
-
-DeviceInfo device_here(const std::string& word) {
-  const std::optional<Device> device = parse_device(word);
-  if (!device) throw InputError(fmt::format("--device: '{}', expected cpu, cuda or cuda:N", word));
-  const Result<DeviceInfo> info = query_device(*device);
-  if (!info.ok()) throw InputError(fmt::format("--device {}: {}", word, info.status().message()));
-  return info.value();
-}
-
-DeviceInfo device_anywhere(const std::string& word) {
-  if (parse_device(word)) return device_here(word);
-  const Result<DeviceInfo> info = describe_device(word);
-  if (!info.ok()) {
-    throw InputError(fmt::format("--device: '{}', expected cpu, cuda, cuda:N or an architecture such as sm_90a", word));
-  }
-  return info.value();
 }
 
 std::string to_string(Device device) {

@@ -15,11 +15,13 @@ namespace blockmoe::cli {
 // --backend --device --threads: what runs, and where.
 struct BackendOptions {
   std::string backend = "auto";
-  std::string device = "cpu";
+  std::string device = "auto";
   int threads = 0;
 
   void add(CLI::App& app);
   Options plan_options() const;
+  // `auto` is the first CUDA device where the backend asked for runs there, else the CPU. Throws InputError.
+  DeviceInfo device_info() const;
 };
 
 // --hidden --intermediate --experts --local-experts --top-k --n-group --topk-group
@@ -41,12 +43,6 @@ struct DrawOptions {
   // The seeds of a row are the user's where given.
   void apply_seed(workload::Workload& workload) const;
 };
-
-// "cpu", "cuda" (the first one) or "cuda:N", as a device that is here. Throws InputError.
-DeviceInfo device_here(const std::string& word);
-
-// The same, or the name of an architecture ("sm_90a") that need not be here.
-DeviceInfo device_anywhere(const std::string& word);
 
 // "cpu" or "cuda:N".
 std::string to_string(Device device);

@@ -34,12 +34,16 @@ Examples:
   blockmoe plan --hidden 2048 --intermediate 1024 --json)";
 
 void add_options(CLI::App& app, PlanOptions& o) {
-  app.add_option("--max-tokens", o.max_tokens, "Largest T of any call")->capture_default_str();
-  app.add_option("--max-sms", o.max_sms, "Multiprocessors that a call may use; 0 is all")->capture_default_str();
+  app.add_option("--max-tokens", o.max_tokens, "Largest T of any call")->type_name("T")->capture_default_str();
+  app.add_option("--max-sms", o.max_sms, "Multiprocessors that a call may use; 0 is all")
+      ->type_name("N")
+      ->capture_default_str();
   app.add_flag("--gate-first", o.gate_first, "gemm1_weights holds gate rows first, then up rows");
   app.add_flag("--json", o.json, "Print JSON");
   o.backend.add(app);
-  app.get_option("--device")->description("For what: cpu, cuda, cuda:N, or an architecture such as sm_90a");
+  app.get_option("--device")
+      ->description(
+          "For what: cpu, cuda, cuda:N or an architecture such as sm_90a; auto is cuda where there is one, else cpu");
   o.geometry.add(app);
 }
 
@@ -50,6 +54,11 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
+// The user's word, unless that leaves it to the command.
+std::string device_word(const PlanOptions& o, const DeviceInfo& device) {
+  return o.backend.device == "auto" ? to_string(device.device) : o.backend.device;
+}
+
 std::string_view word_of(WorkspaceInit init) {
   return init == WorkspaceInit::anything ? "anything" : "zeroed_once";
 }
@@ -58,7 +67,7 @@ nlohmann::ordered_json to_json(const PlanOptions& o, const DeviceInfo& device, c
   const contract::Geometry& g = o.geometry.geometry;
   const WorkspaceNeed need = plan.workspace();
   return {{"device",
-           {{"device", o.backend.device},
+           {{"device", device_word(o, device)},
             {"name", device.name},
             {"compute_capability", device.compute_capability},
             {"sm_count", device.sm_count}}},
@@ -81,7 +90,7 @@ std::string to_text(const PlanOptions& o, const DeviceInfo& device, const Plan& 
   const contract::Geometry& g = o.geometry.geometry;
   const WorkspaceNeed need = plan.workspace();
   std::string text;
-  text += fmt::format("device      {} ({})\n", o.backend.device, device.name);
+  text += fmt::format("device      {} ({})\n", device_word(o, device), device.name);
   text += fmt::format("geometry    H {}, I {}, E {}, L {}, top_k {}, n_group {}, topk_group {}\n", g.hidden,
                       g.intermediate, g.experts, g.local_experts, g.top_k, g.n_group, g.topk_group);
   text += fmt::format("max tokens  {}\n", o.max_tokens);
@@ -93,8 +102,17 @@ std::string to_text(const PlanOptions& o, const DeviceInfo& device, const Plan& 
   return text;
 }
 
+// As BackendOptions::device_info(), or an architecture that need not be here.
+DeviceInfo device_of(const PlanOptions& o) {
+  const std::string& word = o.backend.device;
+  if (word.substr(0, 3) != "sm_") return o.backend.device_info();
+  const Result<DeviceInfo> info = describe_device(word);
+  if (!info.ok()) throw InputError(fmt::format("--device {}: {}", word, info.status().message()));
+  return info.value();
+}
+
 int run_plan(const PlanOptions& o) {
-  const DeviceInfo device = device_anywhere(o.backend.device);
+  const DeviceInfo device = device_of(o);
   Options options = o.backend.plan_options();
   options.max_sms = o.max_sms;
   options.gate_first = o.gate_first;

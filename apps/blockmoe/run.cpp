@@ -54,6 +54,7 @@ void add_options(CLI::App& app, RunOptions& o) {
                                 ->type_name("U")
                                 ->group("Workload");
   CLI::Option* const tokens = app.add_option("--tokens", o.tokens, "Tokens, T, of a drawn call of the geometry below")
+                                  ->type_name("T")
                                   ->check(CLI::Range(std::int64_t{0}, contract::kMaxTokens))
                                   ->group("Workload");
   CLI::Option* const inputs = app.add_option("--inputs", o.inputs, "Safetensors file of the operator's tensors")
@@ -65,9 +66,11 @@ void add_options(CLI::App& app, RunOptions& o) {
   o.draw.add(app);
   o.geometry.add(app);
   app.add_option("--local-expert-offset", o.local_expert_offset, "Global number of local expert 0")
+      ->type_name("N")
       ->capture_default_str()
       ->group("Geometry");
   app.add_option("--routed-scaling-factor", o.routed_scaling_factor, "Factor of every routing weight")
+      ->type_name("X")
       ->capture_default_str()
       ->group("Geometry");
   // A row says all of these itself; a file's shapes say the sizes.
@@ -137,7 +140,7 @@ int run_run(const RunOptions& o, bool has_tokens) {
   }
   if (!o.output.empty()) require_replaceable("--output", o.output);
   if (!o.save_inputs.empty()) require_replaceable("--save-inputs", o.save_inputs);
-  Caller caller(device_here(o.backend.device), o.backend.plan_options());
+  Caller caller(o.backend.device_info(), o.backend.plan_options());
 
   Progress progress(!o.quiet);
   progress.begin("run");

@@ -81,18 +81,22 @@ void add_options(CLI::App& app, VerifyOptions& o) {
 
   app.add_option("--oracle", o.oracle,
                  "Tokens that the oracle computes: sample (64 and the unusual ones) or full (all)")
+      ->type_name("WORD")
       ->check(CLI::IsMember({"sample", "full"}))
       ->capture_default_str()
       ->group("Correctness");
-  app.add_option("--atol", o.tolerances.atol, "An element may be this far off, or")
+  app.add_option("--atol", o.tolerances.atol, "An element may be this far from the oracle, or")
+      ->type_name("X")
       ->check(finite_from(0))
       ->capture_default_str()
       ->group("Correctness");
   app.add_option("--rtol", o.tolerances.rtol, "this far, as a share of its value")
+      ->type_name("X")
       ->check(finite_from(0))
       ->capture_default_str()
       ->group("Correctness");
   app.add_option("--required-matched-ratio", o.tolerances.required_matched_ratio, "Share of elements that must be so")
+      ->type_name("X")
       ->check(finite_from(0) & CLI::Range(0.0, 1.0))
       ->capture_default_str()
       ->group("Correctness");
@@ -110,6 +114,7 @@ void add_options(CLI::App& app, VerifyOptions& o) {
       ->type_name("TEMPLATE")
       ->group("Commands and metadata");
   app.add_option("--cmd-timeout", o.cmd_timeout_s, "Seconds that a command may take for one row")
+      ->type_name("S")
       ->check(finite_from(0.001))
       ->capture_default_str()
       ->group("Commands and metadata");
@@ -121,8 +126,11 @@ void add_options(CLI::App& app, VerifyOptions& o) {
   app.add_option("--append-benchmark", o.append_benchmark, "Append a line a row; a new file gets the header line")
       ->type_name("CSV")
       ->group("Reports");
-  app.add_option("--solution-name", o.solution_name, "Name in the CSV")->capture_default_str()->group("Reports");
-  app.add_option("--commit", o.commit, "Commit in the CSV")->group("Reports");
+  app.add_option("--solution-name", o.solution_name, "Name in the CSV")
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->group("Reports");
+  app.add_option("--commit", o.commit, "Commit in the CSV")->type_name("ID")->group("Reports");
   app.add_flag("--quiet", o.quiet, "Print the line with the number passed and nothing else")->group("Reports");
 }
 

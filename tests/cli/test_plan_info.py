@@ -9,7 +9,7 @@ from harness import GEOMETRY, CliTest
 class Plan(CliTest):
     def test_json_has_path_reasons_and_workspace(self):
         options = [f"--{key.replace('_', '-')}={value}" for key, value in GEOMETRY.items()]
-        plan = json.loads(self.blockmoe("plan", "--json", "--max-tokens", "64", *options).stdout)
+        plan = json.loads(self.blockmoe("plan", "--json", "--backend", "cpu", "--max-tokens", "64", *options).stdout)
         self.assertEqual(list(plan), ["device", "geometry", "max_tokens", "backend", "path", "explain", "workspace"])
         self.assertEqual(plan["geometry"], GEOMETRY)
         self.assertEqual(plan["max_tokens"], 64)
@@ -21,12 +21,12 @@ class Plan(CliTest):
 
     def test_workspace_grows_with_the_largest_call(self):
         def need(tokens):
-            return json.loads(self.blockmoe("plan", "--json", "--max-tokens", tokens).stdout)["workspace"]["bytes"]
+            return json.loads(self.blockmoe("plan", "--json", "--backend", "cpu", "--max-tokens", tokens).stdout)["workspace"]["bytes"]
 
         self.assertLess(need(1), need(1000))
 
     def test_text_says_the_same(self):
-        text = self.blockmoe("plan").stdout
+        text = self.blockmoe("plan", "--backend", "cpu").stdout
         for line in (r"device +cpu ", r"geometry +H 7168, I 2048, E 256, L 32", r"max tokens +4096", r"path +cpu/",
                      r"workspace +\d+ bytes, aligned to \d+", r"why\n  \S"):
             self.assertRegex(text, rf"(?m)^{line}")
@@ -34,7 +34,8 @@ class Plan(CliTest):
     def test_wrong_requests_are_refused(self):
         self.assert_refused("plan", "--max-tokens", "-1", says=["max_tokens", "-1"])
         self.assert_refused("plan", "--hidden", "100", says=["hidden", "100"])
-        self.assert_refused("plan", "--device", "toaster", says=["--device", "toaster", "sm_90a"])
+        self.assert_refused("plan", "--device", "toaster", says=["--device", "toaster", "cuda:N"])
+        self.assert_refused("plan", "--device", "sm_12345", says=["--device", "sm_12345", "sm_90"])
         self.assert_refused("plan", "--device", "sm_90a", "--backend", "cpu", says="cpu")
 
 

@@ -15,7 +15,7 @@ def bf16(content):
 class Run(CliTest):
     def test_a_row_runs_and_its_output_can_be_read_back(self):
         rows = self.write_rows(row("a", 6))
-        text = self.blockmoe("run", "--workloads", rows, "--uuid", "a", "--output", "out.safetensors").stdout
+        text = self.blockmoe("run", "--workloads", rows, "--uuid", "a", "--backend", "cpu", "--output", "out.safetensors").stdout
         self.assertRegex(text, r"^6 tokens, [1-9]\d* rows, [1-9]\d* of 8 local experts active, on cpu/")
         self.assertRegex(text, r"(?m)^[\d.]+ us \([\d.]+ to [\d.]+\), the median of \d+ runs: whole calls")
         tensors = read_safetensors(self.folder / "out.safetensors")
