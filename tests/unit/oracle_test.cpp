@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <numeric>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "random_call.hpp"
@@ -254,6 +255,77 @@ TEST(Oracle, rows_do_not_depend_on_the_threads) {
   const OracleResult three = full(call, 3);
   EXPECT_EQ(one.requantised, three.requantised);
   EXPECT_EQ(one.plain, three.plain);
+}
+
+ExpertRowProducts products_of(const RandomCall& call, std::span<const ExpertRow> rows) {
+  ExpertRowProducts all;
+  for (const ExpertRow& row : rows) {
+    const ScaledRows hidden = hidden_rows(call.geometry(), call.activations(), {&row.token, 1});
+    const Products activated = gemm1_oracle(call.geometry(), call.weights(), row.local_expert, hidden);
+    const std::int64_t width = call.geometry().intermediate;
+    const Products requantised =
+        gemm2_oracle(call.geometry(), call.weights(), row.local_expert, requantise_rows(activated.values, width));
+    const Products plain =
+        gemm2_oracle(call.geometry(), call.weights(), row.local_expert, unscaled_rows(activated.values, width));
+    all.requantised.insert(all.requantised.end(), requantised.values.begin(), requantised.values.end());
+    all.plain.insert(all.plain.end(), plain.values.begin(), plain.values.end());
+    all.out_of_range.push_back(activated.out_of_range[0] | requantised.out_of_range[0]);
+  }
+  return all;
+}
+
+TEST(Oracle, products_computed_elsewhere_give_the_same_rows) {
+  for (const test::Scales scales : {test::Scales::normal, test::Scales::huge}) {
+    CallRecipe recipe = test::random_recipe(11);
+    recipe.local_expert_offset = 0;
+    recipe.scales = scales;
+    const RandomCall call(recipe);
+    OracleOptions options;
+    options.products = [&](std::span<const ExpertRow> rows) { return products_of(call, rows); };
+    const OracleResult elsewhere = run_oracle(call.geometry(), call.weights(), call.activations(), options);
+    const OracleResult here = full(call);
+    ASSERT_GT(here.routing.rows, 0) << recipe;
+    const auto count = static_cast<std::int64_t>(here.plain.size());
+    ASSERT_EQ(elsewhere.plain.size(), here.plain.size());
+    EXPECT_LT(distance(here.requantised.data(), elsewhere.requantised.data(), count), 1e-12) << recipe;
+    EXPECT_LT(distance(here.plain.data(), elsewhere.plain.data(), count), 1e-12) << recipe;
+    EXPECT_EQ(here.out_of_range, elsewhere.out_of_range) << recipe;
+  }
+}
+
+/// How many rows of a call on one expert are promised, and how many of those are NaN or Inf.
+struct RangeCase {
+  test::Scales scales;
+  test::Codes codes;
+  std::int64_t promised;
+  std::int64_t non_finite;
+};
+
+TEST(Oracle, rows_that_may_overflow_are_not_promised_and_nan_of_the_inputs_is) {
+  for (const RangeCase& expected : {RangeCase{test::Scales::normal, test::Codes::normal, 8, 0},
+                                    RangeCase{test::Scales::subnormal, test::Codes::normal, 8, 0},
+                                    RangeCase{test::Scales::huge, test::Codes::normal, 0, 0},
+                                    RangeCase{test::Scales::normal, test::Codes::nan_row, 8, 1},
+                                    RangeCase{test::Scales::normal, test::Codes::nan_expert, 8, 8}}) {
+    CallRecipe recipe;
+    recipe.seed = 4;
+    recipe.geometry = {256, 128, 4, 1, 1, 1, 1};
+    recipe.tokens = 8;
+    recipe.logits = test::Logits::one_expert;
+    recipe.bias = test::Bias::absent;
+    recipe.scales = expected.scales;
+    recipe.codes = expected.codes;
+    const OracleResult oracle = full(RandomCall(recipe));
+    ASSERT_EQ(oracle.routing.rows, 8);
+    EXPECT_EQ(std::count(oracle.out_of_range.begin(), oracle.out_of_range.end(), 0), expected.promised) << recipe;
+    std::int64_t non_finite = 0;
+    for (std::int64_t row = 0; row < 8; ++row) {
+      const double* const values = oracle.requantised_row(row);
+      const bool promised = oracle.out_of_range[static_cast<std::size_t>(row)] == 0;
+      non_finite += promised && !std::all_of(values, values + 256, [](double x) { return std::isfinite(x); }) ? 1 : 0;
+    }
+    EXPECT_EQ(non_finite, expected.non_finite) << recipe;
+  }
 }
 
 TEST(Oracle, counts_local_picks) {
