@@ -17,8 +17,8 @@
 
 namespace {
 
-using tvm::ffi::TensorView;
 using blockmoe::contract::kScaleBlock;
+using tvm::ffi::TensorView;
 
 // The definition's constants that no tensor's shape tells.
 constexpr std::int32_t kTopK = 8;
@@ -51,16 +51,19 @@ constexpr DLDataType kE4m3{kDLFloat8_e4m3fn, 8, 1};
 
 void check(const TensorView& tensor, const Expected& expected, DLDevice device) {
   const std::string found = list(tensor.shape());
-  if (found != list(expected.shape)) TVM_FFI_THROW(ValueError) << expected.name << ": shape " << found << ", expected " << list(expected.shape);
+  if (found != list(expected.shape))
+    TVM_FFI_THROW(ValueError) << expected.name << ": shape " << found << ", expected " << list(expected.shape);
   const DLDataType type = tensor.dtype();
   if (type.code != expected.type.code || type.bits != expected.type.bits || type.lanes != 1) {
     TVM_FFI_THROW(TypeError) << expected.name << ": type " << tvm::ffi::DLDataTypeToString(type) << ", expected "
                              << tvm::ffi::DLDataTypeToString(expected.type);
   }
   if (tensor.device().device_type != kDLCUDA || tensor.device().device_id != device.device_id)
-    TVM_FFI_THROW(ValueError) << expected.name << ": not on CUDA device " << device.device_id << ", where hidden_states is";
+    TVM_FFI_THROW(ValueError) << expected.name << ": not on CUDA device " << device.device_id
+                              << ", where hidden_states is";
   if (!tensor.IsContiguous()) TVM_FFI_THROW(ValueError) << expected.name << ": strided, expected contiguous";
-  if (reinterpret_cast<std::uintptr_t>(tensor.data_ptr()) % 16 != 0) TVM_FFI_THROW(ValueError) << expected.name << ": misaligned, expected 16 bytes";
+  if (reinterpret_cast<std::uintptr_t>(tensor.data_ptr()) % 16 != 0)
+    TVM_FFI_THROW(ValueError) << expected.name << ": misaligned, expected 16 bytes";
 }
 
 template <typename T>
@@ -70,34 +73,43 @@ T* pointer(const TensorView& tensor) {
 
 std::int32_t attribute(cudaDeviceAttr which, int device) {
   int value = 0;
-  if (cudaDeviceGetAttribute(&value, which, device) != cudaSuccess) TVM_FFI_THROW(RuntimeError) << "cuda:" << device << " does not answer";
+  if (cudaDeviceGetAttribute(&value, which, device) != cudaSuccess)
+    TVM_FFI_THROW(RuntimeError) << "cuda:" << device << " does not answer";
   return value;
 }
 
 blockmoe::kernels::Device describe(int device) {
-  return {attribute(cudaDevAttrComputeCapabilityMajor, device) * 10 + attribute(cudaDevAttrComputeCapabilityMinor, device),
-          attribute(cudaDevAttrMultiProcessorCount, device), attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device)};
+  return {
+      attribute(cudaDevAttrComputeCapabilityMajor, device) * 10 + attribute(cudaDevAttrComputeCapabilityMinor, device),
+      attribute(cudaDevAttrMultiProcessorCount, device), attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device)};
 }
 
 void require_ok(const blockmoe::kernels::Error& error) {
-  if (!error.ok()) TVM_FFI_THROW(RuntimeError) << "kernel " << error.kernel << ": " << blockmoe::kernels::error_text(error);
+  if (!error.ok())
+    TVM_FFI_THROW(RuntimeError) << "kernel " << error.kernel << ": " << blockmoe::kernels::error_text(error);
 }
 
 // Shapes and types: the definition's. T = 0 is valid.
-void run(TensorView routing_logits, TensorView routing_bias, TensorView hidden_states, TensorView hidden_states_scale, TensorView gemm1_weights,
-         TensorView gemm1_weights_scale, TensorView gemm2_weights, TensorView gemm2_weights_scale, std::int64_t local_expert_offset,
-         double routed_scaling_factor, TensorView output) {
-  if (hidden_states.ndim() != 2) TVM_FFI_THROW(ValueError) << "hidden_states: " << hidden_states.ndim() << " dimensions, expected [T, H]";
-  if (routing_logits.ndim() != 2) TVM_FFI_THROW(ValueError) << "routing_logits: " << routing_logits.ndim() << " dimensions, expected [T, E]";
-  if (gemm2_weights.ndim() != 3) TVM_FFI_THROW(ValueError) << "gemm2_weights: " << gemm2_weights.ndim() << " dimensions, expected [L, H, I]";
+void run(TensorView routing_logits, TensorView routing_bias, TensorView hidden_states, TensorView hidden_states_scale,
+         TensorView gemm1_weights, TensorView gemm1_weights_scale, TensorView gemm2_weights,
+         TensorView gemm2_weights_scale, std::int64_t local_expert_offset, double routed_scaling_factor,
+         TensorView output) {
+  if (hidden_states.ndim() != 2)
+    TVM_FFI_THROW(ValueError) << "hidden_states: " << hidden_states.ndim() << " dimensions, expected [T, H]";
+  if (routing_logits.ndim() != 2)
+    TVM_FFI_THROW(ValueError) << "routing_logits: " << routing_logits.ndim() << " dimensions, expected [T, E]";
+  if (gemm2_weights.ndim() != 3)
+    TVM_FFI_THROW(ValueError) << "gemm2_weights: " << gemm2_weights.ndim() << " dimensions, expected [L, H, I]";
   const std::int64_t T = hidden_states.size(0);
   const std::int64_t H = hidden_states.size(1);
   const std::int64_t E = routing_logits.size(1);
   const std::int64_t L = gemm2_weights.size(0);
   const std::int64_t I = gemm2_weights.size(2);
-  if (H % kScaleBlock != 0 || I % kScaleBlock != 0) TVM_FFI_THROW(ValueError) << "hidden " << H << ", intermediate " << I << ", expected multiples of 128";
+  if (H % kScaleBlock != 0 || I % kScaleBlock != 0)
+    TVM_FFI_THROW(ValueError) << "hidden " << H << ", intermediate " << I << ", expected multiples of 128";
   if (L < 1 || L > E || E > blockmoe::contract::kMaxExperts || E % kGroups != 0)
-    TVM_FFI_THROW(ValueError) << "routing_logits: " << E << " experts, " << L << " of them local; expected a multiple of " << kGroups << ", at most "
+    TVM_FFI_THROW(ValueError) << "routing_logits: " << E << " experts, " << L
+                              << " of them local; expected a multiple of " << kGroups << ", at most "
                               << blockmoe::contract::kMaxExperts;
   const DLDevice device = hidden_states.device();
   check(hidden_states, {"hidden_states", {T, H}, kE4m3}, device);
@@ -143,7 +155,8 @@ void run(TensorView routing_logits, TensorView routing_bias, TensorView hidden_s
   require_ok(blockmoe::kernels::bind(plan, weights, &bound));
   const std::int64_t bytes = static_cast<std::int64_t>(plan.workspace_bytes);
   // Released to the framework's allocator when this returns: it hands the memory out again in the stream's order.
-  const tvm::ffi::Tensor workspace = tvm::ffi::Tensor::FromEnvAlloc(TVMFFIEnvTensorAlloc, tvm::ffi::Shape({bytes}), DLDataType{kDLUInt, 8, 1}, device);
+  const tvm::ffi::Tensor workspace =
+      tvm::ffi::Tensor::FromEnvAlloc(TVMFFIEnvTensorAlloc, tvm::ffi::Shape({bytes}), DLDataType{kDLUInt, 8, 1}, device);
   void* const stream = TVMFFIEnvGetStream(device.device_type, device.device_id);
   require_ok(blockmoe::kernels::launch(bound, activations, workspace.data_ptr(), stream));
 }

@@ -20,7 +20,8 @@
 namespace blockmoe::cli {
 namespace {
 
-constexpr const char* kFooter = R"(One call, routing to combine, is captured as a CUDA graph and replayed on a flushed L2 (256 MiB written, then 256 MiB
+constexpr const char* kFooter =
+    R"(One call, routing to combine, is captured as a CUDA graph and replayed on a flushed L2 (256 MiB written, then 256 MiB
 of something else read). floor = max(read of the active experts' weights by the best plain reader, flops at the rate of
 a dense FP8 product), both measured in the same run. stages alone: each stage's launches by themselves, flushed too, so
 they add up to more than the call.
@@ -49,7 +50,10 @@ void add_options(CLI::App& app, BenchOptions& o) {
       ->type_name("FILE")
       ->group("Workloads");
   app.add_flag("--all", o.selection.all, "Rows of every split, not of dev alone")->group("Workloads");
-  app.add_option("--uuid", o.selection.uuids, "This row; repeatable")->type_name("U")->allow_extra_args(false)->group("Workloads");
+  app.add_option("--uuid", o.selection.uuids, "This row; repeatable")
+      ->type_name("U")
+      ->allow_extra_args(false)
+      ->group("Workloads");
   app.add_option("--tokens", o.tokens, "A drawn call of T tokens of DeepSeek-V3's layer instead of rows; repeatable")
       ->type_name("T")
       ->allow_extra_args(false)
@@ -57,12 +61,20 @@ void add_options(CLI::App& app, BenchOptions& o) {
       ->group("Workloads");
   o.draw.add(app);
   o.backend.add(app);
-  app.add_option("--runs", o.timing.runs, "Timed replays of each call")->check(CLI::Range(1, 10000))->capture_default_str()->group("Timing");
-  app.add_option("--warmup", o.timing.warmup, "Replays before them")->check(CLI::Range(0, 1000))->capture_default_str()->group("Timing");
+  app.add_option("--runs", o.timing.runs, "Timed replays of each call")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str()
+      ->group("Timing");
+  app.add_option("--warmup", o.timing.warmup, "Replays before them")
+      ->check(CLI::Range(0, 1000))
+      ->capture_default_str()
+      ->group("Timing");
   app.add_flag("--eager", o.timing.eager, "Time the call without a graph too")->group("Timing");
   app.add_flag("--stages", o.timing.stages, "Time each stage alone too")->group("Timing");
   app.add_option("--json", o.json, "Write the figures as JSON")->type_name("FILE")->group("Reports");
-  app.add_option("--markdown", o.markdown, "Write the figures as a Markdown table")->type_name("FILE")->group("Reports");
+  app.add_option("--markdown", o.markdown, "Write the figures as a Markdown table")
+      ->type_name("FILE")
+      ->group("Reports");
   app.add_option("--commit", o.commit, "Commit in the reports")->group("Reports");
   app.add_flag("--quiet", o.quiet, "Print nothing but the ceilings and notes")->group("Reports");
 }
@@ -84,8 +96,8 @@ std::vector<workload::Workload> rows_of(const BenchOptions& o) {
 
 // The command as the report quotes it: what decides the figures, not where files lie.
 std::string command_of(const BenchOptions& o) {
-  std::string text = fmt::format("blockmoe bench --backend {} --profile {} --routing {} --runs {} --warmup {}", o.backend.backend, o.draw.profile,
-                                 o.draw.routing, o.timing.runs, o.timing.warmup);
+  std::string text = fmt::format("blockmoe bench --backend {} --profile {} --routing {} --runs {} --warmup {}",
+                                 o.backend.backend, o.draw.profile, o.draw.routing, o.timing.runs, o.timing.warmup);
   if (o.draw.seed) text += fmt::format(" --seed {}", *o.draw.seed);
   if (o.selection.all) text += " --all";
   for (const std::string& uuid : o.selection.uuids) text += " --uuid " + uuid;

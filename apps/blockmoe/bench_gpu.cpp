@@ -43,7 +43,8 @@ std::string cuda_version(int number) {
 std::string driver_version() {
   std::ifstream file("/proc/driver/nvidia/version");
   for (std::string word; file >> word;)
-    if (std::count(word.begin(), word.end(), '.') >= 1 && std::isdigit(static_cast<unsigned char>(word.front())) != 0) return word;
+    if (std::count(word.begin(), word.end(), '.') >= 1 && std::isdigit(static_cast<unsigned char>(word.front())) != 0)
+      return word;
   int number = 0;
   cudaDriverGetVersion(&number);
   return "for CUDA " + cuda_version(number);
@@ -62,7 +63,8 @@ double flops_of(const contract::Geometry& g, std::int64_t rows) {
 }
 
 // The bytes that any implementation must read: both weight tensors of each expert that has a row.
-std::vector<measure::ByteRange> weights_of(const contract::Geometry& g, const contract::Weights& weights, const std::vector<std::int64_t>& rows_of_expert) {
+std::vector<measure::ByteRange> weights_of(const contract::Geometry& g, const contract::Weights& weights,
+                                           const std::vector<std::int64_t>& rows_of_expert) {
   std::vector<measure::ByteRange> ranges;
   const std::int64_t w13 = 2 * g.intermediate * g.hidden;
   const std::int64_t w2 = g.hidden * g.intermediate;
@@ -91,10 +93,12 @@ struct GpuBench::State {
   measure::TimingOptions runs() const { return {timing.warmup, timing.runs}; }
 };
 
-GpuBench::GpuBench(const DeviceInfo& device, const Options& options, const workload::InputOptions& inputs, const BenchTiming& timing) {
+GpuBench::GpuBench(const DeviceInfo& device, const Options& options, const workload::InputOptions& inputs,
+                   const BenchTiming& timing) {
   if (device.device.type != DeviceType::cuda) throw InputError("--device: bench measures on a GPU; use cuda or cuda:N");
   require_ok(measure::cuda_status(cudaSetDevice(device.device.index), "cudaSetDevice"));
-  state_.reset(new State{device, options, timing, inputs.threads, workload::InputMaker(inputs), value_or_raise(measure::Timer::create())});
+  state_.reset(new State{device, options, timing, inputs.threads, workload::InputMaker(inputs),
+                         value_or_raise(measure::Timer::create())});
 }
 
 GpuBench::~GpuBench() = default;
@@ -108,12 +112,14 @@ void GpuBench::measure_ceilings(BenchReport& report, Progress& progress) {
   report.cuda = cuda_version(runtime);
   report.host = host_name();
   report.method = fmt::format(
-      "one whole call as a CUDA graph; before each replay 256 MiB written, then 256 MiB of something else read; events around the replay; median of {} after {} warm-up",
+      "one whole call as a CUDA graph; before each replay 256 MiB written, then 256 MiB of something else read; events "
+      "around the replay; median of {} after {} warm-up",
       s.timing.runs, s.timing.warmup);
 
   progress.begin("ceilings");
   progress.show("reading");
-  constexpr std::int64_t kBytes = 32 * std::int64_t{44'040'192};  // every expert of DeepSeek-V3's layer on one of eight ranks
+  constexpr std::int64_t kBytes =
+      32 * std::int64_t{44'040'192};  // every expert of DeepSeek-V3's layer on one of eight ranks
   const auto memory = value_or_raise(measure::allocate(kBytes, "memory to read"));
   require_ok(measure::cuda_status(cudaMemset(memory.get(), 0x35, kBytes), "cudaMemset"));
   const measure::Sample read = value_or_raise(measure::measure_read(s.timer, {{memory.get(), kBytes}}, s.runs()));
@@ -130,7 +136,9 @@ void GpuBench::measure_ceilings(BenchReport& report, Progress& progress) {
 
   if (report.gpu.find("H200") == std::string::npos) return;
   const auto check = [&](const char* what, double found, double least, const char* unit) {
-    if (found > 0 && found < least) report.notes.push_back(fmt::format("void: {} at {:.0f} {}, an H200 in order has {:.0f} or more", what, found, unit, least));
+    if (found > 0 && found < least)
+      report.notes.push_back(
+          fmt::format("void: {} at {:.0f} {}, an H200 in order has {:.0f} or more", what, found, unit, least));
   };
   check("the read", report.read_gbps, kLeastOfH200.read_gbps, "GB/s");
   check("the dense FP8 product", report.fp8_tflops, kLeastOfH200.fp8_tflops, "TFLOPS");
@@ -141,7 +149,8 @@ BenchRow GpuBench::measure(const workload::Workload& workload, const BenchReport
   State& s = *state_;
   progress.show("making inputs");
   const workload::Inputs inputs = value_or_raise(s.maker.make(workload));
-  const verify::RoutingFacts facts = verify::routing_facts(inputs.geometry, inputs.weights, inputs.activations, s.threads);
+  const verify::RoutingFacts facts =
+      verify::routing_facts(inputs.geometry, inputs.weights, inputs.activations, s.threads);
   const measure::GpuCall call = value_or_raise(measure::GpuCall::create(inputs, s.device, s.options));
   const auto enqueue = [&](void* stream) { return call.enqueue(stream); };
 
@@ -153,10 +162,14 @@ BenchRow GpuBench::measure(const workload::Workload& workload, const BenchReport
   row.path = call.plan().path();
   row.flops = flops_of(inputs.geometry, facts.rows);
   require_ok(s.timer.once(enqueue));
-  row.read_us = value_or_raise(measure::measure_read(s.timer, weights_of(inputs.geometry, call.inputs().weights, facts.rows_of_expert), s.runs())).median_us;
+  row.read_us =
+      value_or_raise(measure::measure_read(
+                         s.timer, weights_of(inputs.geometry, call.inputs().weights, facts.rows_of_expert), s.runs()))
+          .median_us;
   row.graph = to_time(value_or_raise(s.timer.graph(enqueue, s.runs())));
   if (s.timing.eager) row.eager = to_time(value_or_raise(s.timer.eager(enqueue, s.runs())));
-  if (s.timing.stages) row.stages_us = value_or_raise(measure::time_stages(s.timer, call, inputs.geometry, s.device, s.runs()));
+  if (s.timing.stages)
+    row.stages_us = value_or_raise(measure::time_stages(s.timer, call, inputs.geometry, s.device, s.runs()));
   const double flops_us = report.fp8_tflops > 0 ? row.flops / report.fp8_tflops * 1e-6 : 0;
   row.floor_us = std::max(row.read_us, flops_us);
   return row;
@@ -175,7 +188,9 @@ GpuBench::GpuBench(const DeviceInfo&, const Options&, const workload::InputOptio
 }
 GpuBench::~GpuBench() = default;
 void GpuBench::measure_ceilings(BenchReport&, Progress&) {}
-BenchRow GpuBench::measure(const workload::Workload&, const BenchReport&, Progress&) { return {}; }
+BenchRow GpuBench::measure(const workload::Workload&, const BenchReport&, Progress&) {
+  return {};
+}
 
 }  // namespace blockmoe::cli
 

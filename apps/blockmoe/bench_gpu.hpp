@@ -20,7 +20,8 @@ struct BenchTiming {
 
 class GpuBench {
  public:
-  GpuBench(const DeviceInfo& device, const Options& options, const workload::InputOptions& inputs, const BenchTiming& timing);
+  GpuBench(const DeviceInfo& device, const Options& options, const workload::InputOptions& inputs,
+           const BenchTiming& timing);
   ~GpuBench();
 
   // Fills the report's machine, method, ceilings and, where a ceiling is missing or too low for the part, its notes.

@@ -68,8 +68,8 @@ std::string to_markdown(const BenchReport& report) {
 
 std::string bench_header(bool with_eager) {
   return fmt::format("{:>7} {:>7} {:>7} {:>10} {:>10} {:>10} {:>10} {:>6} {:>7}{}  {}\n", "T", "experts", "rows",
-                     "floor us", "us", "p10", "p90", "ratio", "TFLOPS", with_eager ? fmt::format(" {:>10}", "eager us") : "",
-                     "path");
+                     "floor us", "us", "p10", "p90", "ratio", "TFLOPS",
+                     with_eager ? fmt::format(" {:>10}", "eager us") : "", "path");
 }
 
 std::string bench_line(const BenchRow& row) {
@@ -82,8 +82,9 @@ std::string bench_line(const BenchRow& row) {
 }
 
 std::string bench_summary(const BenchReport& report) {
-  std::string text = fmt::format("ceilings of this run: read {:.0f} GB/s, dense FP8 {:.0f} TFLOPS, blockwise {:.0f} TFLOPS\n",
-                                 report.read_gbps, report.fp8_tflops, report.blockwise_tflops);
+  std::string text =
+      fmt::format("ceilings of this run: read {:.0f} GB/s, dense FP8 {:.0f} TFLOPS, blockwise {:.0f} TFLOPS\n",
+                  report.read_gbps, report.fp8_tflops, report.blockwise_tflops);
   for (const std::string& note : report.notes) text += "note: " + note + '\n';
   return text;
 }

@@ -20,28 +20,28 @@ struct BenchTime {
 };
 
 struct BenchRow {
-  std::int64_t tokens = 0;           // T
+  std::int64_t tokens = 0;  // T
   std::int32_t active_experts = 0;
-  std::int64_t rows = 0;             // local picks of all tokens
+  std::int64_t rows = 0;  // local picks of all tokens
   std::string path;
-  double floor_us = 0;               // max(read of the active experts' weights, flops at the dense FP8 rate)
-  double read_us = 0;                // the first of the two
-  BenchTime graph;                   // one whole call
-  std::optional<BenchTime> eager;    // the same without a graph
-  std::map<std::string, double> stages_us;   // each stage alone; empty where not asked for
-  double flops = 0;                  // of both products on the rows
+  double floor_us = 0;                      // max(read of the active experts' weights, flops at the dense FP8 rate)
+  double read_us = 0;                       // the first of the two
+  BenchTime graph;                          // one whole call
+  std::optional<BenchTime> eager;           // the same without a graph
+  std::map<std::string, double> stages_us;  // each stage alone; empty where not asked for
+  double flops = 0;                         // of both products on the rows
 
   double ratio() const { return floor_us > 0 ? graph.median_us / floor_us : 0; }
   double tflops() const { return graph.median_us > 0 ? flops / graph.median_us * 1e-6 : 0; }
 };
 
 struct BenchReport {
-  std::string gpu, driver, cuda, host;   // the machine
+  std::string gpu, driver, cuda, host;  // the machine
   std::string date, commit, command, profile, method;
-  double read_gbps = 0;                  // all local experts' weights by the best reader
-  double fp8_tflops = 0;                 // dense 8192^3; 0 where not measured
-  double blockwise_tflops = 0;           // the same with 1x128 and 128x128 scales
-  std::vector<std::string> notes;        // why a ceiling is missing or the run is void
+  double read_gbps = 0;            // all local experts' weights by the best reader
+  double fp8_tflops = 0;           // dense 8192^3; 0 where not measured
+  double blockwise_tflops = 0;     // the same with 1x128 and 128x128 scales
+  std::vector<std::string> notes;  // why a ceiling is missing or the run is void
   std::vector<BenchRow> rows;
 };
 

@@ -28,7 +28,7 @@ struct GpuCaller::State {
   DeviceInfo device;
   Options options;
   measure::Timer timer;
-  std::optional<measure::GpuCall> call;   // the last one, with its inputs
+  std::optional<measure::GpuCall> call;  // the last one, with its inputs
   contract::Geometry geometry;
   std::vector<std::uint16_t> output;
 };
@@ -55,7 +55,8 @@ CallResult GpuCaller::call(const workload::Inputs& inputs) {
   result.path = s.call->plan().path();
   result.backend = s.call->plan().backend();
   result.output = s.output;
-  result.times = {sample.median_us, sample.min_us, sample.max_us, sample.runs, "a replayed CUDA graph of the whole call, by events, L2 flushed before each"};
+  result.times = {sample.median_us, sample.min_us, sample.max_us, sample.runs,
+                  "a replayed CUDA graph of the whole call, by events, L2 flushed before each"};
   result.repeatable = value_or_raise(s.call->fetch_output()) == s.output;
   return result;
 }
@@ -75,10 +76,16 @@ namespace blockmoe::cli {
 
 struct GpuCaller::State {};
 
-GpuCaller::GpuCaller(const DeviceInfo&, const Options&) { throw InputError("--device: this build has no CUDA"); }
+GpuCaller::GpuCaller(const DeviceInfo&, const Options&) {
+  throw InputError("--device: this build has no CUDA");
+}
 GpuCaller::~GpuCaller() = default;
-CallResult GpuCaller::call(const workload::Inputs&) { return {}; }
-verify::ExpertRowsElsewhere GpuCaller::oracle_products() const { return {}; }
+CallResult GpuCaller::call(const workload::Inputs&) {
+  return {};
+}
+verify::ExpertRowsElsewhere GpuCaller::oracle_products() const {
+  return {};
+}
 
 }  // namespace blockmoe::cli
 

@@ -39,7 +39,8 @@ struct Geometry {
   std::int32_t topk_group = 4;       ///< groups kept a token, 1..n_group; topk_group * E / n_group >= top_k
 };
 
-/// Which implementation runs. `automatic` picks the fastest one that runs on the device.
+/// Which implementation runs. `automatic` picks the fastest one that runs on the device and
+/// holds the error gates of docs/numerics.md; hopper does not hold them on every call yet, and runs where it is named.
 enum class Backend : std::int32_t { automatic = 0, cpu = 1, portable = 2, hopper = 3 };
 
 struct Options {

@@ -8,7 +8,8 @@
 namespace blockmoe::ptx {
 
 // Copies `bytes` (a multiple of 16, both ends aligned to 16); they complete on `barrier`.
-__device__ __forceinline__ void cp_async_bulk(void* destination, const void* source, std::uint32_t bytes, std::uint64_t* barrier) {
+__device__ __forceinline__ void cp_async_bulk(void* destination, const void* source, std::uint32_t bytes,
+                                              std::uint64_t* barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::"r"(
                    shared_address(destination)),
                "l"(source), "r"(bytes), "r"(shared_address(barrier))

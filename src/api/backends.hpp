@@ -7,8 +7,8 @@
 
 namespace blockmoe::api {
 
-/// All rows, the fastest first among those for one type of device. In a file of its own (backends.cpp), so that a test
-/// that defines this function links without any real backend.
+/// All rows; `automatic` is the first that runs on the device, and holds every promise of docs/numerics.md. In a file of
+/// its own (backends.cpp), so that a test that defines this function links without any real backend.
 std::span<const BackendEntry> backends();
 
 /// What options.backend asks for; for `automatic`, the first row that runs the request. `unsupported` says why not.

@@ -31,14 +31,13 @@ inline Result<DeviceMemory> allocate(std::size_t bytes, const char* what) {
 }  // namespace blockmoe::measure
 
 // Returns the Status of a failed CUDA runtime call from the surrounding function.
-#define BLOCKMOE_CUDA_TRY(call)                                                                      \
-  do {                                                                                               \
-    if (::blockmoe::Status status_ = ::blockmoe::measure::cuda_status((call), #call); !status_.ok()) \
-      return status_;                                                                                \
+#define BLOCKMOE_CUDA_TRY(call)                                                                                      \
+  do {                                                                                                               \
+    if (::blockmoe::Status status_ = ::blockmoe::measure::cuda_status((call), #call); !status_.ok()) return status_; \
   } while (0)
 
 // Returns a failed Status from the surrounding function.
-#define BLOCKMOE_TRY(expression)                                                        \
-  do {                                                                                  \
-    if (::blockmoe::Status status_ = (expression); !status_.ok()) return status_;       \
+#define BLOCKMOE_TRY(expression)                                                  \
+  do {                                                                            \
+    if (::blockmoe::Status status_ = (expression); !status_.ok()) return status_; \
   } while (0)

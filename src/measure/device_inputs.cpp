@@ -51,8 +51,8 @@ Result<DeviceInputs> copy_to_device(const workload::Inputs& inputs, int index) {
   device.public_activations = inputs.public_activations();
   blockmoe::Weights& w = device.public_weights;
   blockmoe::Activations& a = device.public_activations;
-  for (Tensor* tensor : {&w.routing_bias, &w.gemm1_weights, &w.gemm1_weights_scale, &w.gemm2_weights, &w.gemm2_weights_scale,
-                         &a.routing_logits, &a.hidden_states, &a.hidden_states_scale}) {
+  for (Tensor* tensor : {&w.routing_bias, &w.gemm1_weights, &w.gemm1_weights_scale, &w.gemm2_weights,
+                         &w.gemm2_weights_scale, &a.routing_logits, &a.hidden_states, &a.hidden_states_scale}) {
     BLOCKMOE_TRY(move_to_device(*tensor, index, device.memory));
   }
   device.weights.routing_bias = w.routing_bias.data;

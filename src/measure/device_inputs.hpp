@@ -13,9 +13,9 @@ namespace blockmoe::measure {
 
 /// Owns the device memory that the pointers lead to.
 struct DeviceInputs {
-  contract::Weights weights;           ///< device pointers
-  contract::Activations activations;   ///< device pointers; no output
-  blockmoe::Weights public_weights;    ///< the same as arguments of the public API
+  contract::Weights weights;          ///< device pointers
+  contract::Activations activations;  ///< device pointers; no output
+  blockmoe::Weights public_weights;   ///< the same as arguments of the public API
   blockmoe::Activations public_activations;
   std::vector<DeviceMemory> memory;
 };

@@ -16,12 +16,17 @@ Result<DeviceMemory> filled(std::size_t bytes, Fill fill, const char* what) {
 }  // namespace
 
 GpuCall::GpuCall(Plan plan, BoundPlan bound, DeviceInputs inputs, DeviceMemory workspace, DeviceMemory output)
-    : plan_(std::move(plan)), bound_(std::move(bound)), inputs_(std::move(inputs)), workspace_(std::move(workspace)), output_(std::move(output)) {
+    : plan_(std::move(plan)),
+      bound_(std::move(bound)),
+      inputs_(std::move(inputs)),
+      workspace_(std::move(workspace)),
+      output_(std::move(output)) {
   tokens_ = inputs_.activations.tokens;
   hidden_ = inputs_.public_activations.hidden_states.dim(1);
 }
 
-Result<GpuCall> GpuCall::create(const workload::Inputs& inputs, const DeviceInfo& device, const Options& options, Fill fill) {
+Result<GpuCall> GpuCall::create(const workload::Inputs& inputs, const DeviceInfo& device, const Options& options,
+                                Fill fill) {
   auto plan = Plan::create(inputs.public_geometry(), inputs.tokens(), device, options);
   if (!plan.ok()) return plan.status();
   auto placed = copy_to_device(inputs, device.device.index);
@@ -32,10 +37,12 @@ Result<GpuCall> GpuCall::create(const workload::Inputs& inputs, const DeviceInfo
   auto workspace = filled(need.bytes, fill, "workspace");
   if (!workspace.ok()) return workspace.status();
   if (need.init == WorkspaceInit::zeroed_once) BLOCKMOE_CUDA_TRY(cudaMemset(workspace.value().get(), 0, need.bytes));
-  auto output = filled(static_cast<std::size_t>(inputs.tokens() * inputs.geometry.hidden) * sizeof(std::uint16_t), fill, "output");
+  auto output = filled(static_cast<std::size_t>(inputs.tokens() * inputs.geometry.hidden) * sizeof(std::uint16_t), fill,
+                       "output");
   if (!output.ok()) return output.status();
   BLOCKMOE_CUDA_TRY(cudaDeviceSynchronize());
-  return GpuCall(std::move(plan).value(), std::move(bound).value(), std::move(placed).value(), std::move(workspace).value(), std::move(output).value());
+  return GpuCall(std::move(plan).value(), std::move(bound).value(), std::move(placed).value(),
+                 std::move(workspace).value(), std::move(output).value());
 }
 
 contract::Activations GpuCall::activations() const {
@@ -54,12 +61,16 @@ Status GpuCall::enqueue(void* stream) const {
 Result<std::vector<std::uint16_t>> GpuCall::fetch_output() const {
   std::vector<std::uint16_t> output(static_cast<std::size_t>(tokens_ * hidden_));
   BLOCKMOE_CUDA_TRY(cudaDeviceSynchronize());
-  if (!output.empty()) BLOCKMOE_CUDA_TRY(cudaMemcpy(output.data(), output_.get(), output.size() * sizeof(std::uint16_t), cudaMemcpyDeviceToHost));
+  if (!output.empty())
+    BLOCKMOE_CUDA_TRY(
+        cudaMemcpy(output.data(), output_.get(), output.size() * sizeof(std::uint16_t), cudaMemcpyDeviceToHost));
   return output;
 }
 
 Status GpuCall::poison_output() const {
-  if (tokens_ != 0) BLOCKMOE_CUDA_TRY(cudaMemset(output_.get(), 0xff, static_cast<std::size_t>(tokens_ * hidden_) * sizeof(std::uint16_t)));
+  if (tokens_ != 0)
+    BLOCKMOE_CUDA_TRY(
+        cudaMemset(output_.get(), 0xff, static_cast<std::size_t>(tokens_ * hidden_) * sizeof(std::uint16_t)));
   return {};
 }
 

@@ -44,7 +44,8 @@ Result<Lt> load() {
   void* library = nullptr;
   for (const char* name : {"libcublasLt.so.13", "/usr/local/cuda/lib64/libcublasLt.so.13"})
     if (library == nullptr) library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return Status(StatusCode::unsupported, "libcublasLt.so.13 not found: product rates can't be measured");
+  if (library == nullptr)
+    return Status(StatusCode::unsupported, "libcublasLt.so.13 not found: product rates can't be measured");
   Lt lt;
   bool complete = true;
   const auto find = [&](auto& function, const char* name) {
@@ -69,7 +70,8 @@ Result<Lt> load() {
 
 Status lt_status(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return {};
-  return {StatusCode::unsupported, std::string("cuBLASLt: ") + what + " failed with status " + std::to_string(static_cast<int>(status))};
+  return {StatusCode::unsupported,
+          std::string("cuBLASLt: ") + what + " failed with status " + std::to_string(static_cast<int>(status))};
 }
 
 struct Operands {
@@ -105,10 +107,12 @@ Result<Operands> make_operands() {
 }
 
 // D[M, N] = X[M, K] W[N, K]^T, row-major, is in cuBLAS's column-major terms D^T = W X^T: its A is W, its B is X.
-Result<double> rate(const Lt& lt, cublasLtHandle_t handle, const Operands& o, bool blockwise, Timer& timer, const TimingOptions& options) {
+Result<double> rate(const Lt& lt, cublasLtHandle_t handle, const Operands& o, bool blockwise, Timer& timer,
+                    const TimingOptions& options) {
   cublasLtMatmulDesc_t desc = nullptr;
   BLOCKMOE_TRY(lt_status(lt.desc_create(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate"));
-  const std::unique_ptr<std::remove_pointer_t<cublasLtMatmulDesc_t>, decltype(lt.desc_destroy)> desc_owner(desc, lt.desc_destroy);
+  const std::unique_ptr<std::remove_pointer_t<cublasLtMatmulDesc_t>, decltype(lt.desc_destroy)> desc_owner(
+      desc, lt.desc_destroy);
   const cublasOperation_t transposed = CUBLAS_OP_T;
   const void* scale_a = o.scale_a.get();
   const void* scale_b = o.scale_b.get();
@@ -134,21 +138,27 @@ Result<double> rate(const Lt& lt, cublasLtHandle_t handle, const Operands& o, bo
 
   cublasLtMatmulPreference_t preference = nullptr;
   BLOCKMOE_TRY(lt_status(lt.preference_create(&preference), "cublasLtMatmulPreferenceCreate"));
-  const std::unique_ptr<std::remove_pointer_t<cublasLtMatmulPreference_t>, decltype(lt.preference_destroy)> preference_owner(preference, lt.preference_destroy);
-  BLOCKMOE_TRY(lt_status(lt.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kScratchBytes, sizeof kScratchBytes), "cublasLtMatmulPreferenceSetAttribute"));
+  const std::unique_ptr<std::remove_pointer_t<cublasLtMatmulPreference_t>, decltype(lt.preference_destroy)>
+      preference_owner(preference, lt.preference_destroy);
+  BLOCKMOE_TRY(lt_status(
+      lt.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kScratchBytes, sizeof kScratchBytes),
+      "cublasLtMatmulPreferenceSetAttribute"));
   std::array<cublasLtMatmulHeuristicResult_t, 4> found{};
   int count = 0;
-  BLOCKMOE_TRY(lt_status(lt.heuristic(handle, desc, operand.get(), operand.get(), result.get(), result.get(), preference,
-                                      static_cast<int>(found.size()), found.data(), &count), "cublasLtMatmulAlgoGetHeuristic"));
+  BLOCKMOE_TRY(lt_status(lt.heuristic(handle, desc, operand.get(), operand.get(), result.get(), result.get(),
+                                      preference, static_cast<int>(found.size()), found.data(), &count),
+                         "cublasLtMatmulAlgoGetHeuristic"));
   double best_us = 0;
   for (int i = 0; i < count; ++i) {
     const float one = 1.0F;
     const float zero = 0.0F;
     const auto sample = timer.warm(
         [&](void* stream) {
-          return lt_status(lt.matmul(handle, desc, &one, o.a.get(), operand.get(), o.b.get(), operand.get(), &zero, o.d.get(), result.get(), o.d.get(),
-                                     result.get(), &found[static_cast<std::size_t>(i)].algo, o.scratch.get(), kScratchBytes, static_cast<cudaStream_t>(stream)),
-                           "cublasLtMatmul");
+          return lt_status(
+              lt.matmul(handle, desc, &one, o.a.get(), operand.get(), o.b.get(), operand.get(), &zero, o.d.get(),
+                        result.get(), o.d.get(), result.get(), &found[static_cast<std::size_t>(i)].algo,
+                        o.scratch.get(), kScratchBytes, static_cast<cudaStream_t>(stream)),
+              "cublasLtMatmul");
         },
         options);
     if (!sample.ok()) return sample.status();
@@ -166,7 +176,8 @@ Result<ProductRates> measure_products(Timer& timer, const TimingOptions& options
   if (!lt.ok()) return lt.status();
   cublasLtHandle_t handle = nullptr;
   BLOCKMOE_TRY(lt_status(lt.value().create(&handle), "cublasLtCreate"));
-  const std::unique_ptr<std::remove_pointer_t<cublasLtHandle_t>, decltype(lt.value().destroy)> owner(handle, lt.value().destroy);
+  const std::unique_ptr<std::remove_pointer_t<cublasLtHandle_t>, decltype(lt.value().destroy)> owner(
+      handle, lt.value().destroy);
   auto operands = make_operands();
   if (!operands.ok()) return operands.status();
   ProductRates rates;

@@ -9,8 +9,8 @@
 namespace blockmoe::measure {
 
 struct ProductRates {
-  double fp8_tflops = 0;         ///< 8192^3, e4m3 x e4m3 -> bf16, one scale a tensor
-  double blockwise_tflops = 0;   ///< the same with scales of 1x128 (activations) and 128x128 (weights)
+  double fp8_tflops = 0;        ///< 8192^3, e4m3 x e4m3 -> bf16, one scale a tensor
+  double blockwise_tflops = 0;  ///< the same with scales of 1x128 (activations) and 128x128 (weights)
 };
 
 /// Random e4m3 operands, fp32 accumulation, the fastest of the algorithms that cuBLASLt proposes; median of `options.runs`.

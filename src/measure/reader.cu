@@ -23,8 +23,8 @@ struct Ranges {
   std::int64_t pieces = 0;
   std::uint32_t piece_bytes = 0;
   const char* data[kMax] = {};
-  std::uint32_t first_piece[kMax] = {};   // of each range
-  std::uint32_t tail_bytes[kMax] = {};    // of each range's last piece
+  std::uint32_t first_piece[kMax] = {};  // of each range
+  std::uint32_t tail_bytes[kMax] = {};   // of each range's last piece
 };
 
 struct Piece {
@@ -80,7 +80,8 @@ template <int kBytes, int kSlots>
 __global__ void __launch_bounds__(32) read_ring(const __grid_constant__ Ranges ranges) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   extern __shared__ unsigned char raw[];
-  auto& shared = *reinterpret_cast<RingShared<kBytes, kSlots>*>(raw + (128 - reinterpret_cast<std::uintptr_t>(raw) % 128) % 128);
+  auto& shared =
+      *reinterpret_cast<RingShared<kBytes, kSlots>*>(raw + (128 - reinterpret_cast<std::uintptr_t>(raw) % 128) % 128);
   if (threadIdx.x != 0) return;
   for (int s = 0; s < kSlots; ++s) ptx::mbarrier_init(&shared.full[s], 1);
   ptx::fence_mbarrier_init();
@@ -102,7 +103,8 @@ __global__ void __launch_bounds__(32) read_ring(const __grid_constant__ Ranges r
 
 // Ranges that touch become one: with every expert active two are left.
 Result<Ranges> cut(std::vector<ByteRange> given, std::uint32_t piece_bytes) {
-  std::sort(given.begin(), given.end(), [](const ByteRange& a, const ByteRange& b) { return std::less<>()(a.data, b.data); });
+  std::sort(given.begin(), given.end(),
+            [](const ByteRange& a, const ByteRange& b) { return std::less<>()(a.data, b.data); });
   std::vector<ByteRange> merged;
   for (const ByteRange& range : given) {
     if (!merged.empty() && static_cast<const char*>(merged.back().data) + merged.back().bytes == range.data) {
@@ -130,7 +132,8 @@ Result<Sample> time_ring(Timer& timer, const std::vector<ByteRange>& ranges, int
   const auto cuts = cut(ranges, kBytes);
   if (!cuts.ok()) return cuts.status();
   constexpr int kShared = sizeof(RingShared<kBytes, kSlots>) + 128;
-  BLOCKMOE_CUDA_TRY(cudaFuncSetAttribute(read_ring<kBytes, kSlots>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared));
+  BLOCKMOE_CUDA_TRY(
+      cudaFuncSetAttribute(read_ring<kBytes, kSlots>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared));
   return timer.graph(
       [&](void* stream) {
         read_ring<kBytes, kSlots><<<sms, 32, kShared, static_cast<cudaStream_t>(stream)>>>(cuts.value());
@@ -146,7 +149,8 @@ Result<Sample> time_plain(Timer& timer, const std::vector<ByteRange>& ranges, in
   if (!sink.ok()) return sink.status();
   return timer.graph(
       [&](void* stream) {
-        read_plain<<<sms * 4, 512, 0, static_cast<cudaStream_t>(stream)>>>(cuts.value(), static_cast<std::uint32_t*>(sink.value().get()));
+        read_plain<<<sms * 4, 512, 0, static_cast<cudaStream_t>(stream)>>>(
+            cuts.value(), static_cast<std::uint32_t*>(sink.value().get()));
         return cuda_status(cudaGetLastError(), "read_plain");
       },
       options);
@@ -171,7 +175,8 @@ Result<Sample> measure_read(Timer& timer, const std::vector<ByteRange>& ranges, 
   BLOCKMOE_CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
   auto best = time_plain(timer, ranges, sms, options);
   if (!best.ok() || major < 9) return best;
-  for (const auto& ring : {time_ring<16384, 12>(timer, ranges, sms, options), time_ring<32768, 6>(timer, ranges, sms, options)}) {
+  for (const auto& ring :
+       {time_ring<16384, 12>(timer, ranges, sms, options), time_ring<32768, 6>(timer, ranges, sms, options)}) {
     if (!ring.ok()) return ring.status();
     if (ring.value().median_us < best.value().median_us) best = ring;
   }

@@ -25,13 +25,19 @@ Result<std::map<std::string, double>> time_stages(Timer& timer, const GpuCall& c
   BLOCKMOE_TRY(status_of(kernels::bind(kernels::make_plan(request), call.inputs().weights, &bound)));
 
   using Stages = std::pair<const char*, std::uint32_t>;
-  constexpr std::array kStages = {Stages("route", kernels::kRoute), Stages("pack", kernels::kPack),
-                                  Stages("route+pack", kernels::kRoute | kernels::kPack), Stages("gemm1", kernels::kGemm1),
-                                  Stages("gemm2", kernels::kGemm2), Stages("combine", kernels::kCombine)};
+  constexpr std::array kStages = {Stages("route", kernels::kRoute),
+                                  Stages("pack", kernels::kPack),
+                                  Stages("route+pack", kernels::kRoute | kernels::kPack),
+                                  Stages("gemm1", kernels::kGemm1),
+                                  Stages("gemm2", kernels::kGemm2),
+                                  Stages("combine", kernels::kCombine)};
   std::map<std::string, double> times;
   for (const auto& [name, stage] : kStages) {
     const auto sample = timer.graph(
-        [&, chosen = stage](void* stream) { return status_of(kernels::launch_stages(bound, activations, call.workspace(), stream, chosen)); }, options);
+        [&, chosen = stage](void* stream) {
+          return status_of(kernels::launch_stages(bound, activations, call.workspace(), stream, chosen));
+        },
+        options);
     if (!sample.ok()) return sample.status();
     times[name] = sample.value().median_us;
   }

@@ -14,14 +14,16 @@ namespace {
 constexpr std::size_t kFlushBytes = std::size_t{256} << 20;
 
 __global__ void write_words(uint4* words, std::size_t count, std::uint32_t value) {
-  for (std::size_t i = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x; i < count; i += std::size_t{gridDim.x} * blockDim.x)
+  for (std::size_t i = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x; i < count;
+       i += std::size_t{gridDim.x} * blockDim.x)
     words[i] = make_uint4(value, value, value, value);
 }
 
 // The store can't happen (no word is all ones), but the compiler does not know.
 __global__ void read_words(const uint4* words, std::size_t count, std::uint32_t* sink) {
   std::uint32_t all = 0xffffffffu;
-  for (std::size_t i = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x; i < count; i += std::size_t{gridDim.x} * blockDim.x) {
+  for (std::size_t i = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x; i < count;
+       i += std::size_t{gridDim.x} * blockDim.x) {
     const uint4 w = words[i];
     all &= w.x & w.y & w.z & w.w;
   }
@@ -60,13 +62,18 @@ Sample summarise(std::vector<double> times_us) {
     const auto rank = static_cast<std::size_t>(std::ceil(q * static_cast<double>(n)));
     return times_us[std::min(n - 1, rank == 0 ? 0 : rank - 1)];
   };
-  return {n % 2 == 1 ? times_us[n / 2] : 0.5 * (times_us[n / 2 - 1] + times_us[n / 2]), at(0.1), at(0.9), times_us.front(), times_us.back(), static_cast<int>(n)};
+  return {n % 2 == 1 ? times_us[n / 2] : 0.5 * (times_us[n / 2 - 1] + times_us[n / 2]),
+          at(0.1),
+          at(0.9),
+          times_us.front(),
+          times_us.back(),
+          static_cast<int>(n)};
 }
 
 struct Timer::State {
   cudaStream_t stream = nullptr;
-  DeviceMemory dirty;   // written by a flush
-  DeviceMemory clean;   // read by a flush; filled once
+  DeviceMemory dirty;  // written by a flush
+  DeviceMemory clean;  // read by a flush; filled once
   DeviceMemory sink;
   int grid = 0;
 
@@ -76,7 +83,8 @@ struct Timer::State {
 
   Status flush() {
     write_words<<<grid, 512, 0, stream>>>(static_cast<uint4*>(dirty.get()), kFlushBytes / 16, 1u);
-    read_words<<<grid, 512, 0, stream>>>(static_cast<const uint4*>(clean.get()), kFlushBytes / 16, static_cast<std::uint32_t*>(sink.get()));
+    read_words<<<grid, 512, 0, stream>>>(static_cast<const uint4*>(clean.get()), kFlushBytes / 16,
+                                         static_cast<std::uint32_t*>(sink.get()));
     return cuda_status(cudaGetLastError(), "flush of the L2");
   }
 
@@ -110,9 +118,13 @@ Timer& Timer::operator=(Timer&& other) noexcept {
   std::swap(state_, other.state_);
   return *this;
 }
-Timer::~Timer() { delete state_; }
+Timer::~Timer() {
+  delete state_;
+}
 
-void* Timer::stream() const { return state_->stream; }
+void* Timer::stream() const {
+  return state_->stream;
+}
 
 Result<Timer> Timer::create() {
   Timer timer(new State);
@@ -146,13 +158,11 @@ Result<Sample> Timer::graph(const Enqueue& work, const TimingOptions& options) {
 }
 
 Result<Sample> Timer::eager(const Enqueue& work, const TimingOptions& options) {
-  return state_->repeat(
-      options, [&] { return state_->flush(); }, [&] { return work(state_->stream); });
+  return state_->repeat(options, [&] { return state_->flush(); }, [&] { return work(state_->stream); });
 }
 
 Result<Sample> Timer::warm(const Enqueue& work, const TimingOptions& options) {
-  return state_->repeat(
-      options, [] { return Status(); }, [&] { return work(state_->stream); });
+  return state_->repeat(options, [] { return Status(); }, [&] { return work(state_->stream); });
 }
 
 Status Timer::once(const Enqueue& work) {

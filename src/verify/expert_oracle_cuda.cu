@@ -25,8 +25,8 @@ using measure::DeviceMemory;
 
 constexpr int kBlock = 128;
 constexpr std::int64_t kPartRows = 4096;
-constexpr int kTile = 64;     // rows and columns of a CTA's tile of the product
-constexpr int kDepth = 16;    // of K at a time in shared memory
+constexpr int kTile = 64;   // rows and columns of a CTA's tile of the product
+constexpr int kDepth = 16;  // of K at a time in shared memory
 constexpr int kThreads = 256;
 
 // What the device needs of e4m3_values(): one table, copied once a call.
@@ -37,38 +37,42 @@ struct CodeValues {
 // Rows of one expert that share a tile.
 struct RowTile {
   std::int32_t expert;
-  std::int32_t first;   // row of the part
-  std::int32_t count;   // at most kTile
+  std::int32_t first;  // row of the part
+  std::int32_t count;  // at most kTile
 };
 
 // [rows, width] values that stand for value * scale.
 struct Operand {
-  const double* values;   // [R, width]
-  const double* scales;   // [R, width/128]
+  const double* values;  // [R, width]
+  const double* scales;  // [R, width/128]
 };
 
 struct WeightTensor {
-  const std::uint8_t* codes;   // [L, columns, width]
-  const float* scales;         // [L, columns/128, width/128]
+  const std::uint8_t* codes;  // [L, columns, width]
+  const float* scales;        // [L, columns/128, width/128]
   std::int64_t columns;
   std::int64_t width;
 };
 
-__device__ double with_underflow(double x) { return fabs(x) < 0x1p-126 ? static_cast<double>(static_cast<float>(x)) : x; }
+__device__ double with_underflow(double x) {
+  return fabs(x) < 0x1p-126 ? static_cast<double>(static_cast<float>(x)) : x;
+}
 
-__global__ void decode_hidden(const std::uint8_t* codes, std::int64_t pitch, const float* scales, std::int64_t scales_pitch, std::int64_t hidden,
-                              const std::int64_t* tokens, const CodeValues* table, double* values, double* out_scales) {
+__global__ void decode_hidden(const std::uint8_t* codes, std::int64_t pitch, const float* scales,
+                              std::int64_t scales_pitch, std::int64_t hidden, const std::int64_t* tokens,
+                              const CodeValues* table, double* values, double* out_scales) {
   const std::int64_t row = blockIdx.x;
   const std::int64_t token = tokens[row];
-  for (std::int64_t i = threadIdx.x; i < hidden; i += blockDim.x) values[row * hidden + i] = table->value[codes[token * pitch + i]];
+  for (std::int64_t i = threadIdx.x; i < hidden; i += blockDim.x)
+    values[row * hidden + i] = table->value[codes[token * pitch + i]];
   for (std::int64_t b = threadIdx.x; b < hidden / kBlock; b += blockDim.x)
     out_scales[row * (hidden / kBlock) + b] = static_cast<double>(scales[b * scales_pitch + token]);
 }
 
 // out[r, n] = sum over blocks of K of (a_scale * w_scale) * (partial over the block); `out_of_range[r]` is set where the
 // terms of an element may overflow fp32 in some order though no scale is infinite.
-__global__ void __launch_bounds__(kThreads) multiply(Operand a, WeightTensor w, const RowTile* tiles, const CodeValues* table, double* out,
-                                                     std::uint8_t* out_of_range) {
+__global__ void __launch_bounds__(kThreads) multiply(Operand a, WeightTensor w, const RowTile* tiles,
+                                                     const CodeValues* table, double* out, std::uint8_t* out_of_range) {
   __shared__ double a_tile[kDepth][kTile + 1];
   __shared__ double w_tile[kDepth][kTile + 1];
   __shared__ double decoded[256];
@@ -113,7 +117,8 @@ __global__ void __launch_bounds__(kThreads) multiply(Operand a, WeightTensor w, 
       const bool bounded = isfinite(a_scale) && isfinite(w_scale);
       for (int j = 0; j < 4; ++j) {
         sum[i][j] += factor * partial[i][j];
-        if (bounded) bound[i][j] += fabs(factor) * (isinf(factor) ? fmax(1.0, fabs(partial[i][j])) : fabs(partial[i][j]));
+        if (bounded)
+          bound[i][j] += fabs(factor) * (isinf(factor) ? fmax(1.0, fabs(partial[i][j])) : fabs(partial[i][j]));
       }
     }
   }
@@ -142,8 +147,8 @@ __device__ double block_max(double value) {
 }
 
 // plain[r, i] = silu(gate) * up; the rules for `out_of_range` are expert_oracle.cpp's activate().
-__global__ void __launch_bounds__(kBlock) activate(const double* product, std::int64_t intermediate, std::int64_t up, std::int64_t gate,
-                                                   double* plain, std::uint8_t* out_of_range) {
+__global__ void __launch_bounds__(kBlock) activate(const double* product, std::int64_t intermediate, std::int64_t up,
+                                                   std::int64_t gate, double* plain, std::uint8_t* out_of_range) {
   const std::int64_t row = blockIdx.x;
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.y) * kBlock + threadIdx.x;
   const double g = product[row * 2 * intermediate + gate + i];
@@ -169,7 +174,8 @@ __device__ double nearest_e4m3(double x) {
   return copysign(fmin(rint(magnitude / step) * step, 448.0), x);
 }
 
-__global__ void __launch_bounds__(kBlock) requantise(const double* plain, std::int64_t intermediate, double* values, double* scales) {
+__global__ void __launch_bounds__(kBlock)
+    requantise(const double* plain, std::int64_t intermediate, double* values, double* scales) {
   const std::int64_t row = blockIdx.x;
   const std::int64_t i = row * intermediate + static_cast<std::int64_t>(blockIdx.y) * kBlock + threadIdx.x;
   const double amax = block_max(isnan(plain[i]) ? 0.0 : fabs(plain[i]));
@@ -179,7 +185,9 @@ __global__ void __launch_bounds__(kBlock) requantise(const double* plain, std::i
 }
 
 __global__ void fill(double* values, std::int64_t count, double value) {
-  for (std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; i < count; i += std::int64_t{gridDim.x} * blockDim.x) values[i] = value;
+  for (std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; i < count;
+       i += std::int64_t{gridDim.x} * blockDim.x)
+    values[i] = value;
 }
 
 struct Buffers {
@@ -224,15 +232,18 @@ std::vector<RowTile> tiles_of(std::span<const ExpertRow> rows) {
   return tiles;
 }
 
-double* doubles_of(const DeviceMemory& memory) { return static_cast<double*>(memory.get()); }
+double* doubles_of(const DeviceMemory& memory) {
+  return static_cast<double*>(memory.get());
+}
 
 // All stages for one part of the rows; writes the part's rows of `result`, which begin at `first`.
-Status run_part(const contract::Geometry& g, const contract::Weights& weights, const contract::Activations& activations, std::span<const ExpertRow> rows,
-                std::size_t first, const Buffers& b, ExpertRowProducts& result) {
+Status run_part(const contract::Geometry& g, const contract::Weights& weights, const contract::Activations& activations,
+                std::span<const ExpertRow> rows, std::size_t first, const Buffers& b, ExpertRowProducts& result) {
   std::vector<std::int64_t> tokens;
   for (const ExpertRow& row : rows) tokens.push_back(row.token);
   const std::vector<RowTile> tiles = tiles_of(rows);
-  BLOCKMOE_CUDA_TRY(cudaMemcpy(b.tokens.get(), tokens.data(), tokens.size() * sizeof(std::int64_t), cudaMemcpyHostToDevice));
+  BLOCKMOE_CUDA_TRY(
+      cudaMemcpy(b.tokens.get(), tokens.data(), tokens.size() * sizeof(std::int64_t), cudaMemcpyHostToDevice));
   BLOCKMOE_CUDA_TRY(cudaMemcpy(b.tiles.get(), tiles.data(), tiles.size() * sizeof(RowTile), cudaMemcpyHostToDevice));
   BLOCKMOE_CUDA_TRY(cudaMemset(b.flags.get(), 0, rows.size()));
 
@@ -244,19 +255,21 @@ Status run_part(const contract::Geometry& g, const contract::Weights& weights, c
     multiply<<<grid, kThreads>>>(a, w, static_cast<const RowTile*>(b.tiles.get()), table, out, flags);
   };
   const auto fetch = [&](std::vector<double>& to) {
-    return cudaMemcpy(to.data() + first * static_cast<std::size_t>(g.hidden), b.out.get(), rows.size() * static_cast<std::size_t>(g.hidden) * sizeof(double),
-                      cudaMemcpyDeviceToHost);
+    return cudaMemcpy(to.data() + first * static_cast<std::size_t>(g.hidden), b.out.get(),
+                      rows.size() * static_cast<std::size_t>(g.hidden) * sizeof(double), cudaMemcpyDeviceToHost);
   };
 
   const WeightTensor w13{weights.w13, weights.w13_scale, 2 * g.intermediate, g.hidden};
   const WeightTensor w2{weights.w2, weights.w2_scale, g.hidden, g.intermediate};
   const dim3 inter_grid(count, static_cast<unsigned>(g.intermediate_blocks()));
-  decode_hidden<<<count, 256>>>(activations.hidden, activations.hidden_pitch, activations.hidden_scale, activations.hidden_scale_pitch, g.hidden,
-                                static_cast<const std::int64_t*>(b.tokens.get()), table, doubles_of(b.hidden), doubles_of(b.hidden_scales));
+  decode_hidden<<<count, 256>>>(
+      activations.hidden, activations.hidden_pitch, activations.hidden_scale, activations.hidden_scale_pitch, g.hidden,
+      static_cast<const std::int64_t*>(b.tokens.get()), table, doubles_of(b.hidden), doubles_of(b.hidden_scales));
   product({doubles_of(b.hidden), doubles_of(b.hidden_scales)}, w13, doubles_of(b.product));
-  activate<<<inter_grid, kBlock>>>(doubles_of(b.product), g.intermediate, weights.up_row(g.intermediate), weights.gate_row(g.intermediate),
-                                   doubles_of(b.plain), flags);
-  requantise<<<inter_grid, kBlock>>>(doubles_of(b.plain), g.intermediate, doubles_of(b.codes), doubles_of(b.codes_scales));
+  activate<<<inter_grid, kBlock>>>(doubles_of(b.product), g.intermediate, weights.up_row(g.intermediate),
+                                   weights.gate_row(g.intermediate), doubles_of(b.plain), flags);
+  requantise<<<inter_grid, kBlock>>>(doubles_of(b.plain), g.intermediate, doubles_of(b.codes),
+                                     doubles_of(b.codes_scales));
   product({doubles_of(b.codes), doubles_of(b.codes_scales)}, w2, doubles_of(b.out));
   BLOCKMOE_CUDA_TRY(cudaGetLastError());
   BLOCKMOE_CUDA_TRY(fetch(result.requantised));

@@ -4,9 +4,9 @@
 namespace blockmoe::test {
 
 struct ApiCalls {
-  long launches = 0;   // kernels
-  long waits = 0;      // functions that wait for the device, or may
-  long memory = 0;     // functions that allocate, free, copy or set memory
+  long launches = 0;  // kernels
+  long waits = 0;     // functions that wait for the device, or may
+  long memory = 0;    // functions that allocate, free, copy or set memory
 };
 
 /// Since the process began, over all threads.

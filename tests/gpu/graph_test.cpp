@@ -209,7 +209,8 @@ TEST_F(GraphTest, a_call_runs_in_the_body_of_a_conditional_node) {
       const cudaGraph_t body = parameters.conditional.phGraph_out[0];
 
       const Stream stream = make_stream();
-      ASSERT_EQ(cudaSuccess, cudaStreamBeginCaptureToGraph(stream.get(), body, nullptr, nullptr, 0, cudaStreamCaptureModeGlobal));
+      ASSERT_EQ(cudaSuccess,
+                cudaStreamBeginCaptureToGraph(stream.get(), body, nullptr, nullptr, 0, cudaStreamCaptureModeGlobal));
       const Status status = call.enqueue(stream.get());
       cudaGraph_t captured = nullptr;
       ASSERT_EQ(cudaSuccess, cudaStreamEndCapture(stream.get(), &captured));

@@ -6,15 +6,19 @@
 
 namespace {
 
-__global__ void write_past_the_end(int* values, int count) { values[count] = 1; }
-
-__global__ void race_in_shared_memory(int* result) {
-  __shared__ int slot;
-  slot = static_cast<int>(threadIdx.x);
-  *result = slot;
+__global__ void write_past_the_end(int* values, int count) {
+  values[count] = 1;
 }
 
-__global__ void read_what_nobody_wrote(const int* values, int* result) { *result = values[threadIdx.x]; }
+__global__ void race_in_shared_memory(int* result) {
+  __shared__ volatile int slots[64];
+  slots[threadIdx.x] = static_cast<int>(threadIdx.x);
+  result[threadIdx.x] = slots[63 - threadIdx.x];  // of another warp, without a barrier
+}
+
+__global__ void read_what_nobody_wrote(const int* values, int* result) {
+  *result = values[threadIdx.x];
+}
 
 // Half of a block waits for all of it. The barrier that half reaches counts the threads of the whole block.
 __global__ void barrier_in_divergent_code(int* result) {

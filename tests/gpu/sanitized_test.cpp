@@ -44,7 +44,8 @@ TEST_F(SanitizedTest, small_calls_agree_with_the_oracle) {
     ASSERT_TRUE(inputs.ok()) << inputs.status().message();
     verify::OracleOptions full;
     full.scope = verify::OracleScope::full;
-    const auto oracle = verify::run_oracle(inputs.value().geometry, inputs.value().weights, inputs.value().activations, full);
+    const auto oracle =
+        verify::run_oracle(inputs.value().geometry, inputs.value().weights, inputs.value().activations, full);
     for (const Backend backend : {Backend::portable, Backend::hopper}) {
       Options options;
       options.backend = backend;
@@ -56,7 +57,8 @@ TEST_F(SanitizedTest, small_calls_agree_with_the_oracle) {
       ASSERT_TRUE(status.ok()) << status.message();
       const auto output = call.value().fetch_output();
       ASSERT_TRUE(output.ok()) << output.status().message();
-      const auto result = verify::compare(oracle, output.value().data(), c.geometry.hidden, {}, verify::kTensorCoreGates);
+      const auto result =
+          verify::compare(oracle, output.value().data(), c.geometry.hidden, {}, verify::kTensorCoreGates);
       EXPECT_TRUE(result.within_gates) << result.fault;
     }
   }
