@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Runs clang-tidy over the host code of one build folder; exits 1 when it finds something.
+
+Host code is what compile_commands.json lists of the checkout's own .cpp and .c files: each one once, CUDA's files not.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def host_files(build: pathlib.Path) -> list[str]:
+    entries = json.loads((build / "compile_commands.json").read_text())
+    files = {pathlib.Path(entry["directory"], entry["file"]).resolve() for entry in entries}
+    ours = [f for f in files if f.suffix in (".cpp", ".c") and f.is_relative_to(ROOT) and build not in f.parents]
+    return sorted(str(f.relative_to(ROOT)) for f in ours)
+
+
+def check(clang_tidy: pathlib.Path, build: pathlib.Path, file: str) -> tuple[str, int, str, float]:
+    start = time.monotonic()
+    # GCC's builtin vector headers and clang's differ: -Wno-... silences what only clang's front end would say of them.
+    command = [clang_tidy, "--quiet", "-p", build, "--extra-arg=-Wno-unknown-warning-option", file]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    output = done.stdout if done.returncode == 0 else done.stdout + done.stderr
+    return file, done.returncode, output.strip(), time.monotonic() - start
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", type=pathlib.Path, required=True, help="folder with compile_commands.json")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--times", action="store_true", help="print each file's seconds")
+    parser.add_argument("files", nargs="*", help="only these, by their paths in the checkout")
+    arguments = parser.parse_args()
+
+    clang_tidy = ROOT / ".venv/bin/clang-tidy"
+    build = arguments.build.resolve()
+    files = arguments.files or host_files(build)
+    if not files:
+        print(f"tidy: no host files in {build}/compile_commands.json", file=sys.stderr)
+        return 1
+
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        for file, code, output, seconds in pool.map(lambda f: check(clang_tidy, build, f), files):
+            failed += code != 0
+            if code != 0:
+                print(f"{file}:\n{output}", flush=True)
+            if arguments.times:
+                print(f"{seconds:6.1f} s  {file}", flush=True)
+    print(f"tidy: {len(files)} files, {failed} with findings")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
