@@ -45,15 +45,15 @@ Error bind(const Plan& plan, const contract::Weights&, std::shared_ptr<const voi
 
 Error launch_slab(const stages::Slab& slab, const void* state, cudaStream_t stream) {
   const int stages = static_cast<const State*>(state)->ring_stages;
-  const auto wanted = [&](kernels::Stage stage, auto launch) { return (slab.wanted & stage) != 0 ? launch() : Error{}; };
-  Error error =
-      first_error([&] { return wanted(kRoute, [&] { return stages::launch_route(slab, stream); }); },
-                  [&] { return wanted(kPack, [&] { return stages::launch_pack(slab, stream); }); });
+  const auto wanted = [&](kernels::Stage stage, auto launch) {
+    return (slab.wanted & stage) != 0 ? launch() : Error{};
+  };
+  Error error = first_error([&] { return wanted(kRoute, [&] { return stages::launch_route(slab, stream); }); },
+                            [&] { return wanted(kPack, [&] { return stages::launch_pack(slab, stream); }); });
   for (std::int32_t chunk = 0; chunk < slab.sizes.max_chunks && error.ok(); ++chunk) {
-    error = first_error(
-        [&] { return wanted(kGemm1, [&] { return launch_gemm1(slab, chunk, stages, stream); }); },
-        [&] { return wanted(kGemm2, [&] { return launch_gemm2(slab, chunk, stages, stream); }); },
-        [&] { return wanted(kCombine, [&] { return stages::launch_combine(slab, chunk, stream); }); });
+    error = first_error([&] { return wanted(kGemm1, [&] { return launch_gemm1(slab, chunk, stages, stream); }); },
+                        [&] { return wanted(kGemm2, [&] { return launch_gemm2(slab, chunk, stages, stream); }); },
+                        [&] { return wanted(kCombine, [&] { return stages::launch_combine(slab, chunk, stream); }); });
   }
   return error;
 }

@@ -123,10 +123,7 @@ const std::vector<Refusal> kPlanRefusals = {
     {"device_type", [](Call& c) { c.device.device.type = DeviceType{2}; },
      "device.type: 2, expected cpu (0) or cuda (1)"},
     {"device_index_of_cpu", [](Call& c) { c.device.device.index = 1; }, "device.index: 1, expected 0 to 0"},
-    {"device_index_of_cuda",
-     [](Call& c) {
-       c.device.device = {DeviceType::cuda, -1};
-     },
+    {"device_index_of_cuda", [](Call& c) { c.device.device = {DeviceType::cuda, -1}; },
      "device.index: -1, expected 0 or more"},
     {"device_sm_count", [](Call& c) { c.device.sm_count = 0; }, "device.sm_count: 0, expected 1 or more"},
     {"device_compute_capability", [](Call& c) { c.device.device.type = DeviceType::cuda; },
@@ -202,22 +199,13 @@ const std::vector<Refusal> kBindRefusals = {
      "gemm1_weights: rank 5, expected [32, 4096, 7168] ([L, 2I, H] of the plan)"},
     {"gemm1_rank_negative", [](Call& c) { c.weights.gemm1_weights.rank = -3; },
      "gemm1_weights: rank -3, expected [32, 4096, 7168] ([L, 2I, H] of the plan)"},
-    {"gemm1_shape",
-     [](Call& c) {
-       c.weights.gemm1_weights.shape = {32, 2048, 7168};
-     },
+    {"gemm1_shape", [](Call& c) { c.weights.gemm1_weights.shape = {32, 2048, 7168}; },
      "gemm1_weights: shape [32, 2048, 7168], expected [32, 4096, 7168] ([L, 2I, H] of the plan)"},
     {"gemm1_type", [](Call& c) { c.weights.gemm1_weights.dtype = DType::bfloat16; },
      "gemm1_weights: type bfloat16, expected float8_e4m3"},
-    {"gemm1_device",
-     [](Call& c) {
-       c.weights.gemm1_weights.device = {DeviceType::cuda, 3};
-     },
+    {"gemm1_device", [](Call& c) { c.weights.gemm1_weights.device = {DeviceType::cuda, 3}; },
      "gemm1_weights: device cuda:3, expected cpu (the plan's device)"},
-    {"gemm1_strides",
-     [](Call& c) {
-       c.weights.gemm1_weights.stride = {4096 * 7184, 7184, 1};
-     },
+    {"gemm1_strides", [](Call& c) { c.weights.gemm1_weights.stride = {4096 * 7184, 7184, 1}; },
      "gemm1_weights: strides [29425664, 7184, 1], expected [29360128, 7168, 1] (no gaps)"},
     {"gemm1_null", [](Call& c) { c.weights.gemm1_weights.data = nullptr; },
      "gemm1_weights: null data, expected the address of its first element"},
@@ -226,23 +214,14 @@ const std::vector<Refusal> kBindRefusals = {
 
     {"gemm1_scale_absent", [](Call& c) { c.weights.gemm1_weights_scale = Tensor(); },
      "gemm1_weights_scale: absent, expected [32, 32, 56] (gemm1_weights is [32, 4096, 7168], blocks of 128)"},
-    {"gemm1_scale_shape",
-     [](Call& c) {
-       c.weights.gemm1_weights_scale.shape = {32, 32, 55};
-     },
+    {"gemm1_scale_shape", [](Call& c) { c.weights.gemm1_weights_scale.shape = {32, 32, 55}; },
      "gemm1_weights_scale: shape [32, 32, 55], expected [32, 32, 56] (gemm1_weights is [32, 4096, 7168], blocks of "
      "128)"},
     {"gemm1_scale_type", [](Call& c) { c.weights.gemm1_weights_scale.dtype = DType::bfloat16; },
      "gemm1_weights_scale: type bfloat16, expected float32"},
-    {"gemm1_scale_device",
-     [](Call& c) {
-       c.weights.gemm1_weights_scale.device = {DeviceType{7}, 0};
-     },
+    {"gemm1_scale_device", [](Call& c) { c.weights.gemm1_weights_scale.device = {DeviceType{7}, 0}; },
      "gemm1_weights_scale: device of type 7, expected cpu (the plan's device)"},
-    {"gemm1_scale_transposed",
-     [](Call& c) {
-       c.weights.gemm1_weights_scale.stride = {1792, 1, 32};
-     },
+    {"gemm1_scale_transposed", [](Call& c) { c.weights.gemm1_weights_scale.stride = {1792, 1, 32}; },
      "gemm1_weights_scale: strides [1792, 1, 32], expected [1792, 56, 1] (no gaps)"},
     {"gemm1_scale_null", [](Call& c) { c.weights.gemm1_weights_scale.data = nullptr; },
      "gemm1_weights_scale: null data, expected the address of its first element"},
@@ -251,10 +230,7 @@ const std::vector<Refusal> kBindRefusals = {
 
     {"gemm2_absent", [](Call& c) { c.weights.gemm2_weights = Tensor(); },
      "gemm2_weights: absent, expected [32, 7168, 2048] ([L, H, I] of the plan)"},
-    {"gemm2_shape",
-     [](Call& c) {
-       c.weights.gemm2_weights.shape = {32, 2048, 7168};
-     },
+    {"gemm2_shape", [](Call& c) { c.weights.gemm2_weights.shape = {32, 2048, 7168}; },
      "gemm2_weights: shape [32, 2048, 7168], expected [32, 7168, 2048] ([L, H, I] of the plan)"},
     {"gemm2_type", [](Call& c) { c.weights.gemm2_weights.dtype = DType{9}; },
      "gemm2_weights: type number 9, expected float8_e4m3"},
@@ -269,10 +245,7 @@ const std::vector<Refusal> kBindRefusals = {
 
     {"gemm2_scale_absent", [](Call& c) { c.weights.gemm2_weights_scale = Tensor(); },
      "gemm2_weights_scale: absent, expected [32, 56, 16] (gemm2_weights is [32, 7168, 2048], blocks of 128)"},
-    {"gemm2_scale_shape",
-     [](Call& c) {
-       c.weights.gemm2_weights_scale.shape = {31, 56, 16};
-     },
+    {"gemm2_scale_shape", [](Call& c) { c.weights.gemm2_weights_scale.shape = {31, 56, 16}; },
      "gemm2_weights_scale: shape [31, 56, 16], expected [32, 56, 16] (gemm2_weights is [32, 7168, 2048], blocks of "
      "128)"},
     {"gemm2_scale_type", [](Call& c) { c.weights.gemm2_weights_scale.dtype = DType::float8_e4m3; },
@@ -319,10 +292,7 @@ const std::vector<Refusal> kRunRefusals = {
      "hidden_states: type bfloat16, expected float8_e4m3"},
     {"hidden_device", [](Call& c) { c.activations.hidden_states.device.type = DeviceType::cuda; },
      "hidden_states: device cuda:0, expected cpu (the plan's device)"},
-    {"hidden_columns_with_gaps",
-     [](Call& c) {
-       c.activations.hidden_states.stride = {14336, 2};
-     },
+    {"hidden_columns_with_gaps", [](Call& c) { c.activations.hidden_states.stride = {14336, 2}; },
      "hidden_states: strides [14336, 2], expected [pitch, 1] (the last axis of [T, H] has no gaps)"},
     {"hidden_pitch_no_multiple", [](Call& c) { c.activations.hidden_states.stride[0] = 7176; },
      "hidden_states: row pitch 7176 elements, expected a multiple of 16 from 7168 to 2147483648"},
@@ -349,10 +319,7 @@ const std::vector<Refusal> kRunRefusals = {
      "routing_logits: type float8_e4m3, expected float32 or bfloat16"},
     {"logits_device", [](Call& c) { c.activations.routing_logits.device.type = DeviceType::cuda; },
      "routing_logits: device cuda:0, expected cpu (the plan's device)"},
-    {"logits_transposed",
-     [](Call& c) {
-       c.activations.routing_logits.stride = {1, 16};
-     },
+    {"logits_transposed", [](Call& c) { c.activations.routing_logits.stride = {1, 16}; },
      "routing_logits: strides [1, 16], expected [pitch, 1] (the last axis of [T, E] has no gaps)"},
     {"logits_pitch", [](Call& c) { c.activations.routing_logits.stride[0] = 255; },
      "routing_logits: row pitch 255 elements, expected from 256 to 2147483648"},
@@ -369,19 +336,13 @@ const std::vector<Refusal> kRunRefusals = {
 
     {"hidden_scale_absent", [](Call& c) { c.activations.hidden_states_scale = Tensor(); },
      "hidden_states_scale: absent, expected [56, 16] (hidden_states is [16, 7168], blocks of 128)"},
-    {"hidden_scale_swapped",
-     [](Call& c) {
-       c.activations.hidden_states_scale.shape = {16, 56};
-     },
+    {"hidden_scale_swapped", [](Call& c) { c.activations.hidden_states_scale.shape = {16, 56}; },
      "hidden_states_scale: shape [16, 56], expected [56, 16] (hidden_states is [16, 7168], blocks of 128)"},
     {"hidden_scale_type", [](Call& c) { c.activations.hidden_states_scale.dtype = DType::bfloat16; },
      "hidden_states_scale: type bfloat16, expected float32"},
     {"hidden_scale_device", [](Call& c) { c.activations.hidden_states_scale.device.index = 2; },
      "hidden_states_scale: device cpu:2, expected cpu (the plan's device)"},
-    {"hidden_scale_token_major",
-     [](Call& c) {
-       c.activations.hidden_states_scale.stride = {1, 56};
-     },
+    {"hidden_scale_token_major", [](Call& c) { c.activations.hidden_states_scale.stride = {1, 56}; },
      "hidden_states_scale: strides [1, 56], expected [pitch, 1] (the last axis of [H/128, T] has no gaps)"},
     {"hidden_scale_pitch", [](Call& c) { c.activations.hidden_states_scale.stride[0] = 15; },
      "hidden_states_scale: row pitch 15 elements, expected from 16 to 2147483648"},
@@ -397,10 +358,7 @@ const std::vector<Refusal> kRunRefusals = {
     {"output_type", [](Call& c) { c.output.dtype = DType::float32; }, "output: type float32, expected bfloat16"},
     {"output_device", [](Call& c) { c.output.device.type = DeviceType::cuda; },
      "output: device cuda:0, expected cpu (the plan's device)"},
-    {"output_columns_with_gaps",
-     [](Call& c) {
-       c.output.stride = {14336, 2};
-     },
+    {"output_columns_with_gaps", [](Call& c) { c.output.stride = {14336, 2}; },
      "output: strides [14336, 2], expected [pitch, 1] (the last axis of [T, H] has no gaps)"},
     {"output_pitch", [](Call& c) { c.output.stride[0] = 7172; },
      "output: row pitch 7172 elements, expected a multiple of 8 from 7168 to 2147483648"},
@@ -432,9 +390,7 @@ const std::vector<Refusal> kRunRefusals = {
     {"output_on_gemm2_scale", [](Call& c) { c.weights.gemm2_weights_scale.data = c.output.data; },
      "output: overlaps gemm2_weights_scale, expected memory of its own"},
     {"workspace_on_output",
-     [](Call& c) {
-       c.workspace = {moved(c.output.data, kTokens * kHidden * 2 - 256), kWorkspaceBytes};
-     },
+     [](Call& c) { c.workspace = {moved(c.output.data, kTokens * kHidden * 2 - 256), kWorkspaceBytes}; },
      "workspace: overlaps output, expected memory of its own"},
     {"workspace_on_hidden", [](Call& c) { c.workspace.data = moved(address(8), kTokens * kHidden - 256); },
      "workspace: overlaps hidden_states, expected memory of its own"},

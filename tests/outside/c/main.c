@@ -82,7 +82,8 @@ int main(void) {
       return 1;
     }
   }
-  printf("blockmoe %s, %s: %d outputs as expected\n", blockmoe_version_string(), blockmoe_plan_path(plan), TOKENS * HIDDEN);
+  printf("blockmoe %s, %s: %d outputs as expected\n", blockmoe_version_string(), blockmoe_plan_path(plan),
+         TOKENS * HIDDEN);
 
   free(workspace);
   blockmoe_bound_plan_destroy(bound);

@@ -48,7 +48,8 @@ int main() {
   const std::vector<std::uint8_t> w2(kExperts * kHidden * kIntermediate, kOne);
   const std::vector<float> w2_scale(kExperts, 1.0F / kIntermediate);
   blockmoe::Weights weights;
-  weights.gemm1_weights = Tensor::contiguous(w13.data(), DType::float8_e4m3, cpu, {kExperts, 2 * kIntermediate, kHidden});
+  weights.gemm1_weights =
+      Tensor::contiguous(w13.data(), DType::float8_e4m3, cpu, {kExperts, 2 * kIntermediate, kHidden});
   weights.gemm1_weights_scale = Tensor::contiguous(w13_scale.data(), DType::float32, cpu, {kExperts, 2, 1});
   weights.gemm2_weights = Tensor::contiguous(w2.data(), DType::float8_e4m3, cpu, {kExperts, kHidden, kIntermediate});
   weights.gemm2_weights_scale = Tensor::contiguous(w2_scale.data(), DType::float32, cpu, {kExperts, 1, 1});
@@ -78,5 +79,6 @@ int main() {
       return 1;
     }
   }
-  std::printf("blockmoe %s, %s: %zu outputs as expected\n", BLOCKMOE_VERSION, plan.value().path().c_str(), output.size());
+  std::printf("blockmoe %s, %s: %zu outputs as expected\n", BLOCKMOE_VERSION, plan.value().path().c_str(),
+              output.size());
 }
