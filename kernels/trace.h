@@ -14,12 +14,8 @@ namespace blockmoe::kernels {
 class TraceRange {
  public:
 #if defined(BLOCKMOE_HAS_NVTX)
-  explicit TraceRange(const char* name) {
-    nvtxRangePushA(name);
-  }
-  ~TraceRange() {
-    nvtxRangePop();
-  }
+  explicit TraceRange(const char* name) { nvtxRangePushA(name); }
+  ~TraceRange() { nvtxRangePop(); }
 #else
   explicit TraceRange(const char*) {}
   ~TraceRange() {}

@@ -11,10 +11,10 @@ namespace blockmoe::contract {
 // then two exact-or-final multiplications by powers of two, so that denormal results round once.
 BLOCKMOE_HD float exp_of_nonpositive(float x) {
   constexpr float kLog2E = 1.44269504f;
-  constexpr float kLn2High = 0.693145751953125f;       // 15 significant bits: n * kLn2High is exact for |n| <= 256
+  constexpr float kLn2High = 0.693145751953125f;  // 15 significant bits: n * kLn2High is exact for |n| <= 256
   constexpr float kLn2Low = 1.42860677e-06f;
-  constexpr float kRound = 12582912.0f;                // 1.5 * 2^23: adding it leaves round(x) in the low bits
-  const float clamped = x < -104.0f ? -104.0f : x;     // keeps NaN
+  constexpr float kRound = 12582912.0f;             // 1.5 * 2^23: adding it leaves round(x) in the low bits
+  const float clamped = x < -104.0f ? -104.0f : x;  // keeps NaN
   const float shifted = rn::fma(clamped, kLog2E, kRound);
   const float n = rn::add(shifted, -kRound);
   float r = rn::fma(n, -kLn2High, clamped);

@@ -5,21 +5,22 @@
 
 namespace blockmoe::contract {
 
-inline constexpr std::int64_t kScaleBlock = 128;  // values of K that share an activation scale; side of a weight scale's block
+inline constexpr std::int64_t kScaleBlock =
+    128;  // values of K that share an activation scale; side of a weight scale's block
 inline constexpr std::int32_t kMaxTopK = 32;
 inline constexpr std::int32_t kMaxExperts = 1024;
-inline constexpr std::int64_t kMaxWidth = 65536;      // of hidden and of intermediate
+inline constexpr std::int64_t kMaxWidth = 65536;  // of hidden and of intermediate
 inline constexpr std::int64_t kMaxTokens = 1 << 30;
 
 // Names in brackets are those of the tensors' shapes everywhere in the project.
 struct Geometry {
-  std::int64_t hidden = 7168;         // [H] multiple of 128
-  std::int64_t intermediate = 2048;   // [I] multiple of 128
-  std::int32_t experts = 256;         // [E] over all ranks
-  std::int32_t local_experts = 32;    // [L] on this rank
-  std::int32_t top_k = 8;             // picks a token
-  std::int32_t n_group = 8;           // groups that the experts stand in; divides E
-  std::int32_t topk_group = 4;        // groups kept a token
+  std::int64_t hidden = 7168;        // [H] multiple of 128
+  std::int64_t intermediate = 2048;  // [I] multiple of 128
+  std::int32_t experts = 256;        // [E] over all ranks
+  std::int32_t local_experts = 32;   // [L] on this rank
+  std::int32_t top_k = 8;            // picks a token
+  std::int32_t n_group = 8;          // groups that the experts stand in; divides E
+  std::int32_t topk_group = 4;       // groups kept a token
 
   std::int32_t experts_per_group() const { return experts / n_group; }
   std::int64_t hidden_blocks() const { return hidden / kScaleBlock; }

@@ -26,15 +26,15 @@ struct ColumnTable {
   std::int32_t experts;
   std::int32_t weight_tiles;  // of an expert
   std::int32_t limit;
-  std::int32_t* row_begin;    // [experts + 1]
-  std::int32_t* tile_begin;   // [experts + 1] column tiles of the experts before
+  std::int32_t* row_begin;   // [experts + 1]
+  std::int32_t* tile_begin;  // [experts + 1] column tiles of the experts before
 
   __device__ std::int32_t tiles() const { return tile_begin[experts] * weight_tiles; }
 
   // Tiles are numbered by expert, then weight tile, then column tile: those that read the same weights are neighbours, so
   // that they run at the same time and the weights come from memory once.
   __device__ Tile find(std::int32_t number) const {
-    std::int32_t low = 0;   // the last expert whose first tile is not beyond `number`
+    std::int32_t low = 0;  // the last expert whose first tile is not beyond `number`
     std::int32_t high = experts;
     while (high - low > 1) {
       const std::int32_t middle = (low + high) / 2;

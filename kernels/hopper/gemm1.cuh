@@ -18,12 +18,12 @@ namespace blockmoe::kernels::hopper {
 struct Gemm1 {
   struct Params {
     ProductParams product;
-    std::int32_t intermediate;      // I
-    std::int32_t up_row;            // first rows of an expert's halves of w13
+    std::int32_t intermediate;  // I
+    std::int32_t up_row;        // first rows of an expert's halves of w13
     std::int32_t gate_row;
     std::uint8_t* inter;
     float* inter_scale;
-    std::int64_t inter_scale_pitch; // R
+    std::int64_t inter_scale_pitch;  // R
   };
 
   // Its rows come from pack, the kernel before it.
@@ -40,9 +40,10 @@ struct Gemm1 {
                                                 float (&acc)[kBoxes][kWidth / 2]) {
     const int thread = ptx::thread_index() - kCopyThreads;
     const int warp = thread / 32, lane = thread % 32;
-    const int row = warpgroup * ptx::kRowsOfWgmma + warp % 4 * 16 + lane / 4;   // of 128 intermediate columns; and row + 8
-    const int column = lane % 4 * 2;                                           // of 8 rows of the chunk; and column + 1
-    float(&value)[kWidth / 2] = acc[0];
+    const int row =
+        warpgroup * ptx::kRowsOfWgmma + warp % 4 * 16 + lane / 4;  // of 128 intermediate columns; and row + 8
+    const int column = lane % 4 * 2;                               // of 8 rows of the chunk; and column + 1
+    float (&value)[kWidth / 2] = acc[0];
 
 #pragma unroll
     for (int j = 0; j < kWidth / 8; ++j) {

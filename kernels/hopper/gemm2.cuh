@@ -20,9 +20,9 @@ namespace blockmoe::kernels::hopper {
 struct Gemm2 {
   struct Params {
     ProductParams product;
-    std::int32_t hidden;            // H
+    std::int32_t hidden;  // H
     plan::RowType row_type;
-    void* out;                      // [R, H] of row_type
+    void* out;  // [R, H] of row_type
   };
 
   // pack's results were there before gemm1 let this kernel start.
@@ -59,9 +59,11 @@ struct Gemm2 {
                                                    const float (&acc)[kWidth / 2]) {
     const int thread = ptx::thread_index() % ptx::kWarpgroupThreads;
     const int lane = thread % 32;
-    const std::int32_t h = first_column(tile) + box * kBoxRows + warpgroup * ptx::kRowsOfWgmma + thread / 32 * 16 + lane / 4;
+    const std::int32_t h =
+        first_column(tile) + box * kBoxRows + warpgroup * ptx::kRowsOfWgmma + thread / 32 * 16 + lane / 4;
     const int column = lane % 4 * 2;
-    float* at = static_cast<float*>(params.out) + static_cast<std::int64_t>(tile.columns.row + column) * params.hidden + h;
+    float* at =
+        static_cast<float*>(params.out) + static_cast<std::int64_t>(tile.columns.row + column) * params.hidden + h;
     int left = tile.columns.rows - column;
 #pragma unroll
     for (int j = 0; j < kWidth / 8; ++j) {
@@ -80,18 +82,18 @@ struct Gemm2 {
 
   // Through shared memory, as rows of 64 columns, at most kStagedRows of them at a time.
   template <int kWidth, class S>
-  static __device__ __forceinline__ void store_bf16(Smem<S>& smem, const Params& params, const Tile& tile, int warpgroup,
-                                                    int box, const float (&acc)[kWidth / 2]) {
-    constexpr int kStagedRows = S::kMaxWidth / 2 / 8 * 8;   // half of the staging rows a warpgroup
+  static __device__ __forceinline__ void store_bf16(Smem<S>& smem, const Params& params, const Tile& tile,
+                                                    int warpgroup, int box, const float (&acc)[kWidth / 2]) {
+    constexpr int kStagedRows = S::kMaxWidth / 2 / 8 * 8;  // half of the staging rows a warpgroup
     const int thread = ptx::thread_index() % ptx::kWarpgroupThreads;
     const int warp = thread / 32, lane = thread % 32;
     std::uint8_t* const staged = smem.staging + warpgroup * kStagedRows * kStagedRowBytes;
     const std::int32_t h = first_column(tile) + box * kBoxRows + warpgroup * ptx::kRowsOfWgmma;
-    auto* const to = static_cast<__nv_bfloat16*>(params.out) +
-                     static_cast<std::int64_t>(tile.columns.row) * params.hidden + h;
+    auto* const to =
+        static_cast<__nv_bfloat16*>(params.out) + static_cast<std::int64_t>(tile.columns.row) * params.hidden + h;
 #pragma unroll
     for (int begin = 0; begin < kWidth; begin += kStagedRows) {
-      ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);   // the last rows have left
+      ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);  // the last rows have left
 #pragma unroll
       for (int j = begin / 8; j < (begin + kStagedRows) / 8 && j < kWidth / 8; ++j) {
         std::uint32_t fragment[2];

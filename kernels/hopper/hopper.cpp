@@ -16,14 +16,17 @@
 namespace blockmoe::kernels::hopper {
 namespace {
 
-constexpr std::int32_t kSharedMemory = 227 * 1024;   // that the kernels are planned for
+constexpr std::int32_t kSharedMemory = 227 * 1024;  // that the kernels are planned for
 constexpr std::array kWidths = {Width::narrow, Width::middle, Width::wide};
 
 const char* name_of(Width width) {
   switch (width) {
-    case Width::narrow: return "narrow";
-    case Width::middle: return "middle";
-    case Width::wide: return "wide";
+    case Width::narrow:
+      return "narrow";
+    case Width::middle:
+      return "middle";
+    case Width::wide:
+      return "wide";
   }
   return "";
 }
@@ -45,10 +48,12 @@ void describe(Plan& plan) {
   const Request& request = plan.request;
   const Config config = plan::hopper_config(request.geometry, request.max_tokens);
   plan.name = std::string("hopper/") + name_of(config.width);
-  plan.explain += "products: wgmma on e4m3, weights by rows and each expert's own rows as columns, promoted to fp32 every 128 of K; "
-                  "column tiles of up to " +
-                  std::to_string(static_cast<int>(config.width)) + " rows at T = " + std::to_string(request.max_tokens) +
-                  ": " + config.reason + "\n";
+  plan.explain +=
+      "products: wgmma on e4m3, weights by rows and each expert's own rows as columns, promoted to fp32 every 128 of "
+      "K; "
+      "column tiles of up to " +
+      std::to_string(static_cast<int>(config.width)) + " rows at T = " + std::to_string(request.max_tokens) + ": " +
+      config.reason + "\n";
 }
 
 std::int32_t sms_of(const Request& request) {
@@ -89,12 +94,12 @@ Error bind(const Plan& plan, const contract::Weights& weights, std::shared_ptr<c
 Error launch_slab(const stages::Slab& shared_slab, const void* opaque_state, cudaStream_t stream) {
   const auto& state = *static_cast<const State*>(opaque_state);
   const Config config = plan::hopper_config(shared_slab.geometry, shared_slab.activations.tokens);
-  const Scratch scratch{reinterpret_cast<float4*>(static_cast<char*>(shared_slab.path_workspace) + all_flag_bytes(state.request)),
-                        static_cast<std::uint32_t*>(shared_slab.path_workspace)};
+  const Scratch scratch{
+      reinterpret_cast<float4*>(static_cast<char*>(shared_slab.path_workspace) + all_flag_bytes(state.request)),
+      static_cast<std::uint32_t*>(shared_slab.path_workspace)};
   stages::Slab slab = shared_slab;
   slab.counters = scratch.flags;
-  slab.counter_words =
-      static_cast<std::int32_t>(flag_bytes(slab.sms, slab.sizes.max_chunks) / sizeof(std::uint32_t));
+  slab.counter_words = static_cast<std::int32_t>(flag_bytes(slab.sms, slab.sizes.max_chunks) / sizeof(std::uint32_t));
   slab.dependent_launches = true;
 
   const auto wanted = [&](Stage stage, auto launch) { return (slab.wanted & stage) != 0 ? launch() : Error{}; };

@@ -13,7 +13,7 @@ __global__ void __launch_bounds__(kThreads, S::kCtas)
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   run_product<Product, S>(map, params);
 #else
-  __trap();   // compiled for another architecture than sm_90a: never silently nothing
+  __trap();  // compiled for another architecture than sm_90a: never silently nothing
 #endif
 }
 
@@ -22,10 +22,11 @@ __global__ void __launch_bounds__(kThreads, S::kCtas)
 template <class Product, class S>
 cudaError_t prepare_product(std::int32_t experts) {
   const auto kernel = product_kernel<Product, S>;
-  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                                 cudaSharedmemCarveoutMaxShared);
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
   if (error != cudaSuccess) return error;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(smem_bytes<S>(experts)));
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              static_cast<int>(smem_bytes<S>(experts)));
 }
 
 // `ctas` is the number of multiprocessors that the call may use. Programmatic: see ptx/griddepcontrol.h.

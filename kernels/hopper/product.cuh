@@ -36,8 +36,8 @@
 
 namespace blockmoe::kernels::hopper {
 
-inline constexpr int kBlock = 128;                     // values of K that share a scale; bytes of a row in a slot
-inline constexpr int kBoxRows = 128;                   // weight rows of a box
+inline constexpr int kBlock = 128;    // values of K that share a scale; bytes of a row in a slot
+inline constexpr int kBoxRows = 128;  // weight rows of a box
 inline constexpr int kBoxes = 2;
 inline constexpr int kBoxBytes = kBoxRows * kBlock;
 inline constexpr int kCopyThreads = 128;
@@ -46,13 +46,13 @@ inline constexpr int kFirstGatherThread = 64;
 inline constexpr int kMultiplyThreads = 2 * ptx::kWarpgroupThreads;
 inline constexpr int kMultiplyWarps = kMultiplyThreads / 32;
 inline constexpr int kThreads = kCopyThreads + kMultiplyThreads;
-inline constexpr int kBlocksToStartNext = 10;          // K blocks before a CTA's last when the next kernel may start
+inline constexpr int kBlocksToStartNext = 10;  // K blocks before a CTA's last when the next kernel may start
 
 // Named barriers. A warpgroup's own: kWarpgroupBarrier + 0 or 1.
 inline constexpr int kGatherBarrier = 1;
 inline constexpr int kMultiplyBarrier = 2;
 inline constexpr int kWarpgroupBarrier = 3;
-inline constexpr int kTurnBarrier = 5;                 // and 6: a warpgroup's turn to issue wgmma
+inline constexpr int kTurnBarrier = 5;  // and 6: a warpgroup's turn to issue wgmma
 
 // The widest column tile and how many slots of the ring fit beside it.
 template <int kWidth, int kSlotCount, int kCtasPerSm>
@@ -64,10 +64,11 @@ struct Shape {
   // has the SM, 80 where two share it.
   static constexpr int kCopyRegisters = kCtas == 1 ? 40 : 48;
   static constexpr int kMultiplyRegisters = kCtas == 1 ? 232 : 96;
-  static_assert(kCopyRegisters + 2 * kMultiplyRegisters <= 3 * (kCtas == 1 ? 168 : 80), "setmaxnreg would wait for ever");
+  static_assert(kCopyRegisters + 2 * kMultiplyRegisters <= 3 * (kCtas == 1 ? 168 : 80),
+                "setmaxnreg would wait for ever");
 };
 
-using Narrow = Shape<24, 3, 2>;   // 96 KB in flight; two CTAs fit an SM, so gemm2's weights fly while gemm1 ends
+using Narrow = Shape<24, 3, 2>;  // 96 KB in flight; two CTAs fit an SM, so gemm2's weights fly while gemm1 ends
 using Middle = Shape<64, 5, 1>;
 using Wide = Shape<128, 4, 1>;
 
@@ -97,30 +98,32 @@ struct WidthsOf<Middle> : WidthList<8, 16, 24, 32, 40, 48, 56, 64> {};
 template <>
 struct WidthsOf<Wide> : WidthList<16, 32, 48, 64, 72, 80, 88, 96, 104, 112, 120, 128> {};
 
-constexpr int round_up(int value, int step) { return (value + step - 1) / step * step; }
+constexpr int round_up(int value, int step) {
+  return (value + step - 1) / step * step;
+}
 
-inline constexpr int kStagedRowBytes = kBlock + 16;    // 16 more than the row: eight rows then cover all banks
+inline constexpr int kStagedRowBytes = kBlock + 16;  // 16 more than the row: eight rows then cover all banks
 
 template <class S>
 struct Smem {
   struct Slot {
-    std::uint8_t weights[kBoxes][kBoxBytes];           // 128-byte swizzle, by the copy engine
-    std::uint8_t rows[S::kMaxWidth * kBlock];          // the same, by hand
+    std::uint8_t weights[kBoxes][kBoxBytes];   // 128-byte swizzle, by the copy engine
+    std::uint8_t rows[S::kMaxWidth * kBlock];  // the same, by hand
   };
   struct Scales {
-    float column[round_up(S::kMaxWidth, 16)];          // of X's rows, in the order of column_place()
-    float weight[4];                                   // [0] and [1]: of the two boxes
+    float column[round_up(S::kMaxWidth, 16)];  // of X's rows, in the order of column_place()
+    float weight[4];                           // [0] and [1]: of the two boxes
   };
   Slot slots[S::kSlots];
   std::uint8_t staging[S::kMaxWidth * kStagedRowBytes];  // a tile's results on their way to global memory
-  Scales scales[2 * S::kSlots];                        // one a slot and parity: read after the slot was released
+  Scales scales[2 * S::kSlots];                          // one a slot and parity: read after the slot was released
   float amax[kMultiplyWarps][S::kMaxWidth];
   float inverse[S::kMaxWidth];
   std::uint32_t source_row[S::kMaxWidth];
   Split split;
   ColumnTable table;
   Ring<S::kSlots> ring;
-  std::uint64_t landed[S::kSlots];                     // a slot's rows and scales, before they are fenced
+  std::uint64_t landed[S::kSlots];  // a slot's rows and scales, before they are fenced
 
   static_assert(sizeof(Slot) % 1024 == 0, "swizzled tiles begin at multiples of 1024 bytes");
 };
@@ -142,9 +145,9 @@ __device__ __forceinline__ int column_place(int n) {
 
 // X: row r of the chunk is row index[r] of `codes` (or row r, without an index).
 struct Rows {
-  const std::uint8_t* codes;       // [.., K] e4m3
-  std::int64_t pitch;              // bytes from row to row
-  const float* scale;              // [K/128, ..]
+  const std::uint8_t* codes;  // [.., K] e4m3
+  std::int64_t pitch;         // bytes from row to row
+  const float* scale;         // [K/128, ..]
   std::int64_t scale_pitch;
   const std::int32_t* index;
 };
@@ -157,15 +160,15 @@ struct BoxRows {
 // What a product needs beside its own parameters.
 struct ProductParams {
   const stages::Chunk* chunk;
-  const std::int32_t* expert_begin;   // [L + 1] of the chunk
-  const float* weight_scale;          // [rows of W / 128, K/128]
+  const std::int32_t* expert_begin;  // [L + 1] of the chunk
+  const float* weight_scale;         // [rows of W / 128, K/128]
   Rows rows;
-  std::int32_t experts;               // L
-  std::int32_t weight_tiles;          // of an expert
+  std::int32_t experts;       // L
+  std::int32_t weight_tiles;  // of an expert
   std::int32_t k_blocks;
-  std::int32_t most_pieces;           // of a cut tile
-  float4* sums;                       // [CTAs, kMaxWidth / 4, kMultiplyThreads] what contributors of cut tiles leave
-  std::uint32_t* flags;               // [CTAs, 2] 1 when a warpgroup has left its sums; zero before the launch
+  std::int32_t most_pieces;  // of a cut tile
+  float4* sums;              // [CTAs, kMaxWidth / 4, kMultiplyThreads] what contributors of cut tiles leave
+  std::uint32_t* flags;      // [CTAs, 2] 1 when a warpgroup has left its sums; zero before the launch
 };
 
 // Warp 0, one lane: both boxes of each K block. Shortly before the last the next kernel may start: that takes it as long as
@@ -197,7 +200,7 @@ __device__ __forceinline__ void stream_weights(Smem<S>& smem, const CUtensorMap*
 // on their way as the ring has slots.
 template <class Product, class S>
 __device__ __forceinline__ void gather_rows(Smem<S>& smem, const typename Product::Params& params,
-                            const std::int32_t* index) {
+                                            const std::int32_t* index) {
   constexpr int kRowsAPass = kGatherThreads / 8;
   const int thread = static_cast<int>(threadIdx.x) - kFirstGatherThread;
   const int first = thread / 8, chunk = thread % 8;               // row of a pass, 16 bytes of it
@@ -211,7 +214,7 @@ __device__ __forceinline__ void gather_rows(Smem<S>& smem, const typename Produc
     const BoxRows boxes = Product::box_rows(params, tile);
     const int count = tile.columns.rows;
     const int width = WidthsOf<S>::round(count);
-    ptx::named_barrier_sync(kGatherBarrier, kGatherThreads);      // no warp reads the last tile's sources any more
+    ptx::named_barrier_sync(kGatherBarrier, kGatherThreads);  // no warp reads the last tile's sources any more
     for (int n = thread; n < width; n += kGatherThreads) {
       const std::int32_t row = tile.columns.row + (n < count ? n : 0);
       smem.source_row[n] = static_cast<std::uint32_t>(index != nullptr ? __ldcg(index + row) : row);
@@ -280,7 +283,8 @@ __device__ __forceinline__ void promote(float (&acc)[kWidth / 2], const float (&
 
 // The 128 values of K of one box's 64 rows.
 template <int kWidth>
-__device__ __forceinline__ void multiply_block(float (&partial)[kWidth / 2], std::uint64_t weights, std::uint64_t rows) {
+__device__ __forceinline__ void multiply_block(float (&partial)[kWidth / 2], std::uint64_t weights,
+                                               std::uint64_t rows) {
 #pragma unroll
   for (int k = 0; k < kBlock / ptx::kKOfWgmma; ++k) {
     ptx::WgmmaE4m3<kWidth>::issue(partial, weights + k * ptx::kKStep, rows + k * ptx::kKStep, k != 0);
@@ -339,7 +343,7 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
       release();
       promote<kWidth>(acc[1], second, column, weight.y);
     } else {
-      constexpr int kHeld = kWidth <= 96 ? 2 : 1;   // scales read while the wgmma run, as registers allow
+      constexpr int kHeld = kWidth <= 96 ? 2 : 1;  // scales read while the wgmma run, as registers allow
       float4 held[kHeld];
       const auto hold = [&] {
 #pragma unroll
@@ -388,14 +392,15 @@ __device__ __forceinline__ void leave_sums(const ProductParams& params, int warp
     __stcg(to + i * kMultiplyThreads, make_float4(four[0], four[1], four[2], four[3]));
   }
   ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);
-  if (ptx::thread_index() % ptx::kWarpgroupThreads == 0) ptx::store_release(params.flags + ptx::block_index() * 2 + warpgroup, 1);
+  if (ptx::thread_index() % ptx::kWarpgroupThreads == 0)
+    ptx::store_release(params.flags + ptx::block_index() * 2 + warpgroup, 1);
 }
 
 // Waits for the flags of CTAs [first, owner), a lane each, then adds their sums, the nearest CTA's first. The loads of several
 // are in flight at once where registers allow.
 template <int kWidth, class S>
-__device__ __forceinline__ void add_sums(const ProductParams& params, const Split& split, std::int32_t tile, int warpgroup,
-                                         float (&acc)[kBoxes][kWidth / 2]) {
+__device__ __forceinline__ void add_sums(const ProductParams& params, const Split& split, std::int32_t tile,
+                                         int warpgroup, float (&acc)[kBoxes][kWidth / 2]) {
   constexpr int kAtOnce = kWidth <= 8 ? 4 : 1;
   constexpr int kFours = kWidth / 4;
   const auto from = [&](std::int32_t cta, int i) { return sums_of<kWidth, S>(params, cta) + i * kMultiplyThreads; };
@@ -465,11 +470,10 @@ struct MultiplyAndFinish {
 };
 
 template <class Product, class S>
-__device__ __forceinline__ void multiply_and_finish(Smem<S>& smem,
-                                                    const typename Product::Params& params) {
+__device__ __forceinline__ void multiply_and_finish(Smem<S>& smem, const typename Product::Params& params) {
   const int warpgroup = (static_cast<int>(threadIdx.x) - kCopyThreads) / ptx::kWarpgroupThreads;
   RingConsumer<S::kSlots> ring(smem.ring);
-  if (warpgroup == 1) pass_turn(warpgroup);   // the other one begins
+  if (warpgroup == 1) pass_turn(warpgroup);  // the other one begins
   Item item;
   for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) {
     WidthsOf<S>::with(smem.table.find(item.tile).columns.rows,
@@ -498,8 +502,8 @@ __device__ __forceinline__ void run_product(const CUtensorMap& map, const typena
     __syncwarp();
     if (threadIdx.x % 32 == 0) {
       smem.table = table;
-      smem.split = make_split(table.tiles(), params.product.k_blocks,
-                              static_cast<std::int32_t>(gridDim.x), params.product.most_pieces);
+      smem.split = make_split(table.tiles(), params.product.k_blocks, static_cast<std::int32_t>(gridDim.x),
+                              params.product.most_pieces);
     }
   }
   __syncthreads();

@@ -8,17 +8,23 @@
 namespace blockmoe::kernels::hopper {
 
 extern template cudaError_t prepare_product<Gemm1, Narrow>(std::int32_t);
-extern template cudaError_t launch_product<Gemm1, Narrow>(const CUtensorMap&, const Gemm1::Params&, std::int32_t, cudaStream_t);
+extern template cudaError_t launch_product<Gemm1, Narrow>(const CUtensorMap&, const Gemm1::Params&, std::int32_t,
+                                                          cudaStream_t);
 extern template cudaError_t prepare_product<Gemm1, Middle>(std::int32_t);
-extern template cudaError_t launch_product<Gemm1, Middle>(const CUtensorMap&, const Gemm1::Params&, std::int32_t, cudaStream_t);
+extern template cudaError_t launch_product<Gemm1, Middle>(const CUtensorMap&, const Gemm1::Params&, std::int32_t,
+                                                          cudaStream_t);
 extern template cudaError_t prepare_product<Gemm1, Wide>(std::int32_t);
-extern template cudaError_t launch_product<Gemm1, Wide>(const CUtensorMap&, const Gemm1::Params&, std::int32_t, cudaStream_t);
+extern template cudaError_t launch_product<Gemm1, Wide>(const CUtensorMap&, const Gemm1::Params&, std::int32_t,
+                                                        cudaStream_t);
 extern template cudaError_t prepare_product<Gemm2, Narrow>(std::int32_t);
-extern template cudaError_t launch_product<Gemm2, Narrow>(const CUtensorMap&, const Gemm2::Params&, std::int32_t, cudaStream_t);
+extern template cudaError_t launch_product<Gemm2, Narrow>(const CUtensorMap&, const Gemm2::Params&, std::int32_t,
+                                                          cudaStream_t);
 extern template cudaError_t prepare_product<Gemm2, Middle>(std::int32_t);
-extern template cudaError_t launch_product<Gemm2, Middle>(const CUtensorMap&, const Gemm2::Params&, std::int32_t, cudaStream_t);
+extern template cudaError_t launch_product<Gemm2, Middle>(const CUtensorMap&, const Gemm2::Params&, std::int32_t,
+                                                          cudaStream_t);
 extern template cudaError_t prepare_product<Gemm2, Wide>(std::int32_t);
-extern template cudaError_t launch_product<Gemm2, Wide>(const CUtensorMap&, const Gemm2::Params&, std::int32_t, cudaStream_t);
+extern template cudaError_t launch_product<Gemm2, Wide>(const CUtensorMap&, const Gemm2::Params&, std::int32_t,
+                                                        cudaStream_t);
 
 namespace {
 
@@ -26,9 +32,12 @@ template <class Product>
 cudaError_t launch_width(Width width, const CUtensorMap& map, const typename Product::Params& params, std::int32_t ctas,
                          cudaStream_t stream) {
   switch (width) {
-    case Width::narrow: return launch_product<Product, Narrow>(map, params, ctas, stream);
-    case Width::middle: return launch_product<Product, Middle>(map, params, ctas, stream);
-    case Width::wide: return launch_product<Product, Wide>(map, params, ctas, stream);
+    case Width::narrow:
+      return launch_product<Product, Narrow>(map, params, ctas, stream);
+    case Width::middle:
+      return launch_product<Product, Middle>(map, params, ctas, stream);
+    case Width::wide:
+      return launch_product<Product, Wide>(map, params, ctas, stream);
   }
   return cudaErrorInvalidValue;
 }
@@ -36,9 +45,12 @@ cudaError_t launch_width(Width width, const CUtensorMap& map, const typename Pro
 template <class Product>
 cudaError_t prepare_width(Width width, std::int32_t experts) {
   switch (width) {
-    case Width::narrow: return prepare_product<Product, Narrow>(experts);
-    case Width::middle: return prepare_product<Product, Middle>(experts);
-    case Width::wide: return prepare_product<Product, Wide>(experts);
+    case Width::narrow:
+      return prepare_product<Product, Narrow>(experts);
+    case Width::middle:
+      return prepare_product<Product, Middle>(experts);
+    case Width::wide:
+      return prepare_product<Product, Wide>(experts);
   }
   return cudaErrorInvalidValue;
 }
@@ -67,8 +79,8 @@ cudaError_t make_maps(const contract::Geometry& geometry, const contract::Weight
   const auto experts = static_cast<std::uint64_t>(geometry.local_experts);
   const auto hidden = static_cast<std::uint64_t>(geometry.hidden);
   const auto intermediate = static_cast<std::uint64_t>(geometry.intermediate);
-  const cudaError_t error = make_tensor_map(&maps->w13, weights.w13, experts * 2 * intermediate, hidden, kBoxRows, kBlock,
-                                            CU_TENSOR_MAP_SWIZZLE_128B);
+  const cudaError_t error = make_tensor_map(&maps->w13, weights.w13, experts * 2 * intermediate, hidden, kBoxRows,
+                                            kBlock, CU_TENSOR_MAP_SWIZZLE_128B);
   if (error != cudaSuccess) return error;
   return make_tensor_map(&maps->w2, weights.w2, experts * hidden, intermediate, kBoxRows, kBlock,
                          CU_TENSOR_MAP_SWIZZLE_128B);

@@ -24,8 +24,8 @@ cudaError_t prepare(const contract::Geometry& geometry, Width width);
 
 // Of one set of weights.
 struct Maps {
-  CUtensorMap w13;   // [L * 2I, H] in boxes of 128 x 128
-  CUtensorMap w2;    // [L * H, I]
+  CUtensorMap w13;  // [L * 2I, H] in boxes of 128 x 128
+  CUtensorMap w2;   // [L * H, I]
 };
 
 cudaError_t make_maps(const contract::Geometry& geometry, const contract::Weights& weights, Maps* maps);
@@ -34,7 +34,7 @@ cudaError_t make_maps(const contract::Geometry& geometry, const contract::Weight
 // to that (Slab::counters).
 struct Scratch {
   float4* sums = nullptr;
-  std::uint32_t* flags = nullptr;   // [chunks, 2 products, sms, 2]
+  std::uint32_t* flags = nullptr;  // [chunks, 2 products, sms, 2]
 };
 
 constexpr std::size_t flag_bytes(std::int32_t sms, std::int32_t chunks) {

@@ -28,7 +28,7 @@ struct Ring {
 template <int kSlots>
 struct RingPosition {
   int slot = 0;
-  std::uint32_t parity = 0;   // of the lap over the ring
+  std::uint32_t parity = 0;  // of the lap over the ring
 
   __device__ __forceinline__ void advance() {
     if (++slot == kSlots) {

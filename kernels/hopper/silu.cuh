@@ -14,8 +14,8 @@ __device__ __forceinline__ float silu(float x) {
   constexpr float kLog2E = 1.44269502f;
   constexpr float kLog2ELow = 1.92596303e-8f;
   constexpr float kLn2 = 0.693147182f;
-  constexpr float kLowest = -88.5f;    // below, the result is 0; exp(88.5) is still finite
-  constexpr float kHighest = 100.0f;   // above, the result is x
+  constexpr float kLowest = -88.5f;   // below, the result is 0; exp(88.5) is still finite
+  constexpr float kHighest = 100.0f;  // above, the result is x
   const float t = fminf(fmaxf(x, kLowest), kHighest);
   const float y = __fmul_rn(t, -kLog2E);
   const float low = __fmaf_rn(t, -kLog2ELow, __fmaf_rn(t, -kLog2E, -y));

@@ -28,14 +28,14 @@ struct Split {
   std::int32_t tiles = 0;
   std::int32_t k_blocks = 0;
   std::int32_t ctas = 0;
-  std::int32_t cut_tiles = 0;   // tiles [0, cut_tiles) are shared out, the others dealt
-  std::int32_t sharers = 0;     // CTAs [0, sharers) have a share; at least cut_tiles, so a share spans two tiles at most
+  std::int32_t cut_tiles = 0;  // tiles [0, cut_tiles) are shared out, the others dealt
+  std::int32_t sharers = 0;    // CTAs [0, sharers) have a share; at least cut_tiles, so a share spans two tiles at most
 
   // First unit (K block, over all cut tiles) of CTA `cta`'s share, for cta = 0..sharers. Cut tiles are fewer than CTAs, so
   // that this fits 32 bits for every width and device.
   BLOCKMOE_HD std::int32_t share_begin(std::int32_t cta) const {
-    return static_cast<std::int32_t>(static_cast<std::uint32_t>(cut_tiles * k_blocks) * static_cast<std::uint32_t>(cta) /
-                                     static_cast<std::uint32_t>(sharers));
+    return static_cast<std::int32_t>(static_cast<std::uint32_t>(cut_tiles * k_blocks) *
+                                     static_cast<std::uint32_t>(cta) / static_cast<std::uint32_t>(sharers));
   }
 };
 

@@ -6,7 +6,7 @@ namespace blockmoe::kernels::hopper {
 
 cudaError_t make_tensor_map(CUtensorMap* map, const void* base, std::uint64_t rows, std::uint64_t columns,
                             std::uint32_t box_rows, std::uint32_t box_columns, CUtensorMapSwizzle swizzle) {
-  constexpr unsigned kFirstVersion = 12000;   // of the entry point's signature
+  constexpr unsigned kFirstVersion = 12000;  // of the entry point's signature
   void* entry = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
   const cudaError_t error =

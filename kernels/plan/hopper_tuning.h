@@ -16,12 +16,12 @@ enum class HopperWidth : std::int32_t { narrow = 24, middle = 64, wide = 128 };
 
 struct HopperConfig {
   HopperWidth width = HopperWidth::narrow;
-  std::int32_t most_pieces = 4;   // CTAs that may share the K of one tile (hopper/split.h)
+  std::int32_t most_pieces = 4;  // CTAs that may share the K of one tile (hopper/split.h)
   const char* reason = "";
 };
 
 struct HopperTuningRow {
-  double rows_an_expert;   // up to so many, by a uniform router
+  double rows_an_expert;  // up to so many, by a uniform router
   HopperConfig config;
 };
 

@@ -36,7 +36,8 @@ __device__ __forceinline__ std::uint64_t l2_evict_normal() {
 // Copies the map's box at (column, row), in elements, to `destination` (aligned to 128 bytes, with the 128-byte swizzle to
 // 1024); the bytes complete on `barrier`, zeros standing for what lies outside the tensor.
 __device__ __forceinline__ void cp_async_bulk_tensor_2d(void* destination, const CUtensorMap* map, std::int32_t column,
-                                                        std::int32_t row, std::uint64_t* barrier, std::uint64_t policy) {
+                                                        std::int32_t row, std::uint64_t* barrier,
+                                                        std::uint64_t policy) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
       "[%0], [%1, {%2, %3}], [%4], %5;\n" ::"r"(shared_address(destination)),

@@ -11,9 +11,13 @@ namespace blockmoe::ptx {
 
 // Orders the warpgroup's register accesses before the wgmma that follow. Needed before the first one and whenever an
 // accumulator was touched in between.
-__device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory"); }
+__device__ __forceinline__ void wgmma_fence() {
+  asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
+}
 
-__device__ __forceinline__ void wgmma_commit_group() { asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory"); }
+__device__ __forceinline__ void wgmma_commit_group() {
+  asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");
+}
 
 // Waits until at most kPending of the latest groups are still running.
 template <int kPending>
@@ -38,7 +42,7 @@ __device__ __forceinline__ std::uint64_t k_major_descriptor(const void* tile) {
   return kSwizzle128 | (kBytesOfEightRows << 32) | (kLeadingUnused << 16) | ((shared_address(tile) & 0x3ffffu) >> 4);
 }
 
-inline constexpr int kKStep = 32 >> 4;   // descriptor units of one instruction's 32 values of K
+inline constexpr int kKStep = 32 >> 4;  // descriptor units of one instruction's 32 values of K
 inline constexpr int kKOfWgmma = 32;
 inline constexpr int kRowsOfWgmma = 64;
 inline constexpr int kWarpgroupThreads = 128;

@@ -24,12 +24,12 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kExpertsAVector = 16;  // counts that one 16-byte load brings
 
 struct PackParams {
-  int tokens;         // T'
-  int blocks;         // B
-  int local_experts;  // L
-  int picks;          // P
-  int row_capacity;   // R
-  int max_chunks;     // C
+  int tokens;               // T'
+  int blocks;               // B
+  int local_experts;        // L
+  int picks;                // P
+  int row_capacity;         // R
+  int max_chunks;           // C
   std::uint32_t* counters;  // of the path, to become 0
   int counter_words;
   Workspace workspace;

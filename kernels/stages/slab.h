@@ -12,17 +12,17 @@
 namespace blockmoe::kernels::stages {
 
 struct Slab {
-  std::uint32_t wanted = kAllStages;   // the stages to launch
+  std::uint32_t wanted = kAllStages;  // the stages to launch
   contract::Geometry geometry;
   contract::Weights weights;
   contract::Activations activations;  // of the slab: pointers moved to its first token, `tokens` its own number
   plan::Sizes sizes;
   Workspace workspace;
-  void* path_workspace = nullptr;  // the path's own bytes
+  void* path_workspace = nullptr;     // the path's own bytes
   std::uint32_t* counters = nullptr;  // some of them, which pack leaves zero
   std::int32_t counter_words = 0;
   bool dependent_launches = false;  // pack and combine may start before the kernel ahead has ended (sm_90)
-  std::int32_t sms = 0;            // multiprocessors that the call may use
+  std::int32_t sms = 0;             // multiprocessors that the call may use
 };
 
 // The slab of `call` that begins at `token`.

@@ -51,7 +51,7 @@ TEST_F(TmaBox, every_box_arrives_swizzled_and_with_zeros_beyond_the_edge) {
   struct Case {
     int box_rows, box_columns;
     CUtensorMapSwizzle swizzle;
-    int span;   // bytes of the swizzle's row, 0 for none
+    int span;  // bytes of the swizzle's row, 0 for none
   };
   const std::array<Case, 5> cases = {{{128, 128, CU_TENSOR_MAP_SWIZZLE_128B, 128},
                                       {64, 128, CU_TENSOR_MAP_SWIZZLE_128B, 128},
@@ -78,7 +78,8 @@ TEST_F(TmaBox, every_box_arrives_swizzled_and_with_zeros_beyond_the_edge) {
                                             : 0;
           const int place = c.span == 0 ? i : row * 128 + ((column / 16) ^ (row % 8)) * 16 + column % 16;
           ASSERT_EQ(expected, got[static_cast<std::size_t>(place)])
-              << "box " << c.box_rows << " x " << c.box_columns << " at (" << corner[0] << ", " << corner[1] << "), byte " << i;
+              << "box " << c.box_rows << " x " << c.box_columns << " at (" << corner[0] << ", " << corner[1]
+              << "), byte " << i;
         }
       }
     }
@@ -119,7 +120,8 @@ TEST_F(TmaBox, multicast_delivers_to_every_cta_of_the_cluster) {
 
 // Two producer warps, one writing numbers by hand and one copying them in bulk, and a consumer warpgroup that adds them up.
 template <int kSlots>
-__global__ void __launch_bounds__(256, 1) turn_ring(const __grid_constant__ CUtensorMap map, int fills, unsigned long long* sums) {
+__global__ void __launch_bounds__(256, 1)
+    turn_ring(const __grid_constant__ CUtensorMap map, int fills, unsigned long long* sums) {
   __shared__ __align__(1024) std::uint32_t slots[kSlots][2][32];
   __shared__ Ring<kSlots> ring;
   if (threadIdx.x == 0) ring.init(2, 4);

@@ -20,7 +20,9 @@ using kernels::stages::Slab;
 
 constexpr std::array<Width, 3> kWidths = {Width::narrow, Width::middle, Width::wide};
 
-__device__ double decoded(std::uint8_t code) { return static_cast<double>(contract::e4m3_decode(code)); }
+__device__ double decoded(std::uint8_t code) {
+  return static_cast<double>(contract::e4m3_decode(code));
+}
 
 // sum over K of codes and scales, in FP64.
 __device__ double dot(const std::uint8_t* x, const float* x_scale, std::int64_t x_scale_pitch, const std::uint8_t* w,
@@ -53,8 +55,8 @@ __global__ void reference_gemm1(Reference r, double* inter) {
   const int blocks = r.hidden_blocks;
   const auto product = [&](std::int64_t w_row) {
     const std::int64_t full_row = expert * 2 * g.intermediate + w_row;
-    return dot(a.hidden + token * a.hidden_pitch, a.hidden_scale + token, a.hidden_scale_pitch, w.w13 + full_row * g.hidden,
-               w.w13_scale + full_row / 128 * blocks, blocks);
+    return dot(a.hidden + token * a.hidden_pitch, a.hidden_scale + token, a.hidden_scale_pitch,
+               w.w13 + full_row * g.hidden, w.w13_scale + full_row / 128 * blocks, blocks);
   };
   const double up = product(r.up_row + i), gate = product(r.gate_row + i);
   inter[at] = gate / (1.0 + exp(-gate)) * up;
@@ -67,14 +69,16 @@ __global__ void reference_gemm2(Reference r, double* out) {
   const std::int64_t row = at / g.hidden, h = at % g.hidden;
   const std::int64_t full_row = static_cast<std::int64_t>(r.row_expert[row]) * g.hidden + h;
   const int blocks = r.intermediate_blocks;
-  out[at] = dot(r.slab.workspace.inter + row * g.intermediate, r.slab.workspace.inter_scale + row, r.slab.sizes.row_capacity,
-                r.slab.weights.w2 + full_row * g.intermediate, r.slab.weights.w2_scale + full_row / 128 * blocks, blocks);
+  out[at] =
+      dot(r.slab.workspace.inter + row * g.intermediate, r.slab.workspace.inter_scale + row, r.slab.sizes.row_capacity,
+          r.slab.weights.w2 + full_row * g.intermediate, r.slab.weights.w2_scale + full_row / 128 * blocks, blocks);
 }
 
 // One layer's weights and some tokens on the device, and everything that a call's rows need.
 class Layer {
  public:
-  Layer(std::int64_t hidden, std::int64_t intermediate, int experts, int tokens, int capacity, int sms, std::uint32_t seed)
+  Layer(std::int64_t hidden, std::int64_t intermediate, int experts, int tokens, int capacity, int sms,
+        std::uint32_t seed)
       : w13_(random_codes(static_cast<std::size_t>(experts * 2 * intermediate * hidden), seed)),
         w2_(random_codes(static_cast<std::size_t>(experts * hidden * intermediate), seed + 1)),
         w13_scale_(random_floats(static_cast<std::size_t>(experts * 2 * intermediate / 128 * hidden / 128), seed + 2)),
@@ -209,7 +213,8 @@ class Layer {
           const double got = static_cast<double>(contract::e4m3_decode(code)) * scale;
           // Half a step of e4m3, and what the tensor core's short accumulator leaves.
           const double step = std::max(std::abs(value[i]) / 16.0, scale / 1024.0);
-          ASSERT_NEAR(value[i], got, step * 1.03 + 1e-3 * amax) << where << ": row " << row << ", column " << block * 128 + i;
+          ASSERT_NEAR(value[i], got, step * 1.03 + 1e-3 * amax)
+              << where << ": row " << row << ", column " << block * 128 + i;
         }
       }
     }
@@ -235,7 +240,9 @@ class Layer {
     const char* const bytes = reinterpret_cast<const char*>(out.data());
     const std::size_t value_bytes = type == RowType::f32 ? 4 : 2;
     const std::size_t first = static_cast<std::size_t>(rows_used_ * slab_.geometry.hidden) * value_bytes;
-    EXPECT_TRUE(std::all_of(bytes + first, bytes + out.size() * sizeof(float), [](char byte) { return byte == '\xff'; })) << where;
+    EXPECT_TRUE(std::all_of(bytes + first, bytes + out.size() * sizeof(float), [](char byte) {
+      return byte == '\xff';
+    })) << where;
   }
 
  private:
@@ -326,7 +333,8 @@ TEST_F(HopperProducts, tiles_shared_by_any_number_of_multiprocessors) {
 }
 
 TEST_F(HopperProducts, geometries_from_128_up) {
-  const std::array<std::array<int, 2>, 6> sizes = {{{128, 128}, {128, 256}, {256, 128}, {384, 640}, {640, 384}, {7168, 2048}}};
+  const std::array<std::array<int, 2>, 6> sizes = {
+      {{128, 128}, {128, 256}, {256, 128}, {384, 640}, {640, 384}, {7168, 2048}}};
   for (const auto& size : sizes) {
     Layer layer(size[0], size[1], 2, 40, 96, properties_.multiProcessorCount, 41);
     layer.route({61, 9}, 42);
@@ -360,7 +368,7 @@ TEST_F(HopperProducts, no_rows_write_nothing) {
 TEST_F(HopperProducts, a_nan_stays_in_its_row_and_in_its_expert) {
   Layer layer(256, 256, 3, 200, 128, properties_.multiProcessorCount, 71);
   layer.route({20, 21, 40}, 72);
-  constexpr int kBadRow = 7;           // of expert 0
+  constexpr int kBadRow = 7;  // of expert 0
   constexpr std::int64_t kBadExpert = 1;
   const auto bytes_of = [](const std::vector<float>& v, std::size_t first, std::size_t count) {
     std::vector<std::uint32_t> bits(count);
@@ -402,7 +410,8 @@ TEST_F(HopperProducts, same_inputs_give_the_same_bits) {
     for (int round = 0; round < 50; ++round) {
       layer.run({width, 8, ""}, RowType::f32);
       const std::vector<float> again = layer.rows_f32();
-      ASSERT_EQ(0, std::memcmp(first.data(), again.data(), first.size() * sizeof(float))) << text("round", round, width);
+      ASSERT_EQ(0, std::memcmp(first.data(), again.data(), first.size() * sizeof(float)))
+          << text("round", round, width);
     }
   }
 }
@@ -410,14 +419,16 @@ TEST_F(HopperProducts, same_inputs_give_the_same_bits) {
 __global__ void worst_silu(double* ulps, double* absolute) {
   double worst_ulps = 0.0, worst_absolute = 0.0;
   const std::uint64_t threads = static_cast<std::uint64_t>(gridDim.x) * blockDim.x;
-  for (std::uint64_t bits = static_cast<std::uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x; bits < (1ull << 32); bits += threads) {
+  for (std::uint64_t bits = static_cast<std::uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x; bits < (1ull << 32);
+       bits += threads) {
     const float x = __uint_as_float(static_cast<std::uint32_t>(bits));
     if (!(fabsf(x) < 3.4e38f)) continue;
     const double exact = static_cast<double>(x) / (1.0 + exp(-static_cast<double>(x)));
     const double error = fabs(static_cast<double>(kernels::hopper::silu(x)) - exact);
     if (x >= -87.0f) {
       const float magnitude = fmaxf(fabsf(static_cast<float>(exact)), 1.17549435e-38f);
-      const double ulp = static_cast<double>(__uint_as_float(__float_as_uint(magnitude) + 1)) - static_cast<double>(magnitude);
+      const double ulp =
+          static_cast<double>(__uint_as_float(__float_as_uint(magnitude) + 1)) - static_cast<double>(magnitude);
       worst_ulps = fmax(worst_ulps, error / ulp);
     } else {
       worst_absolute = fmax(worst_absolute, error);
@@ -428,7 +439,9 @@ __global__ void worst_silu(double* ulps, double* absolute) {
   absolute[at] = worst_absolute;
 }
 
-__global__ void silu_of(const float* x, float* y) { y[threadIdx.x] = kernels::hopper::silu(x[threadIdx.x]); }
+__global__ void silu_of(const float* x, float* y) {
+  y[threadIdx.x] = kernels::hopper::silu(x[threadIdx.x]);
+}
 
 class HopperSilu : public HopperTest {};
 
@@ -437,7 +450,8 @@ TEST_F(HopperSilu, every_float_within_5_ulp_from_minus_87_and_within_1e_36_below
   worst_silu<<<1024, 256>>>(ulps.get(), absolute.get());
   BLOCKMOE_CUDA_OK(cudaDeviceSynchronize());
   const std::vector<double> u = ulps.host(), a = absolute.host();
-  const double worst_ulps = *std::max_element(u.begin(), u.end()), worst_absolute = *std::max_element(a.begin(), a.end());
+  const double worst_ulps = *std::max_element(u.begin(), u.end()),
+               worst_absolute = *std::max_element(a.begin(), a.end());
   RecordProperty("worst_ulps", std::to_string(worst_ulps));
   EXPECT_LE(worst_ulps, 5.0);
   EXPECT_LT(worst_absolute, 1e-36);

@@ -59,8 +59,9 @@ class WgmmaWidth : public HopperTest {};
 
 template <int kWidth>
 using Width = std::integral_constant<int, kWidth>;
-using Widths = testing::Types<Width<8>, Width<16>, Width<24>, Width<32>, Width<40>, Width<48>, Width<56>, Width<64>, Width<72>,
-                              Width<80>, Width<88>, Width<96>, Width<104>, Width<112>, Width<120>, Width<128>>;
+using Widths =
+    testing::Types<Width<8>, Width<16>, Width<24>, Width<32>, Width<40>, Width<48>, Width<56>, Width<64>, Width<72>,
+                   Width<80>, Width<88>, Width<96>, Width<104>, Width<112>, Width<120>, Width<128>>;
 TYPED_TEST_SUITE(WgmmaWidth, Widths);
 
 template <int kWidth, Fill kFill>
@@ -92,8 +93,10 @@ TYPED_TEST(WgmmaWidth, integers_are_exact_and_rows_beyond_the_last_are_zero) {
   std::vector<float> got;
   std::vector<double> expected;
   for (int valid = kWidth - 7; valid <= kWidth; ++valid) {
-    run<kWidth, Fill::cp_async>(integer_codes(kRows * kDepth, 1), integer_codes(kWidth * kDepth, 2), valid, &got, &expected);
-    for (std::size_t i = 0; i < got.size(); ++i) ASSERT_EQ(expected[i], got[i]) << "element " << i << ", valid " << valid;
+    run<kWidth, Fill::cp_async>(integer_codes(kRows * kDepth, 1), integer_codes(kWidth * kDepth, 2), valid, &got,
+                                &expected);
+    for (std::size_t i = 0; i < got.size(); ++i)
+      ASSERT_EQ(expected[i], got[i]) << "element " << i << ", valid " << valid;
   }
 }
 
@@ -103,7 +106,8 @@ TYPED_TEST(WgmmaWidth, random_codes_agree_with_the_host_however_they_came_into_s
   std::vector<double> expected;
   run<kWidth, Fill::store>(random_codes(kRows * kDepth, 3), random_codes(kWidth * kDepth, 4), kWidth, &got, &expected);
   EXPECT_LT(relative_l2(got, expected), 5e-4);
-  run<kWidth, Fill::cp_async>(random_codes(kRows * kDepth, 5), random_codes(kWidth * kDepth, 6), kWidth, &got, &expected);
+  run<kWidth, Fill::cp_async>(random_codes(kRows * kDepth, 5), random_codes(kWidth * kDepth, 6), kWidth, &got,
+                              &expected);
   EXPECT_LT(relative_l2(got, expected), 5e-4);
 }
 
