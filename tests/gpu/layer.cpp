@@ -37,6 +37,10 @@ std::vector<std::uint8_t> bytes_of(const std::vector<float>& values, std::int64_
                                    std::int64_t pitch, FloatType type) {
   const std::size_t element = type == FloatType::f32 ? 4 : 2;
   std::vector<std::uint8_t> bytes(size(rows * pitch) * element, 0xff);
+  if (type == FloatType::f32 && pitch == width) {
+    std::memcpy(bytes.data(), values.data(), bytes.size());
+    return bytes;
+  }
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t c = 0; c < width; ++c) {
       const float value = values[size(r * width + c)];

@@ -1,8 +1,10 @@
 // Tensors of more than 2^31 elements: offsets must be 64 bits wide. Too large for a host oracle, so a large call is held
 // against a small one on the same values.
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
+#include "contract/e4m3.h"
 #include "gpu_test.hpp"
 #include "layer.hpp"
 
@@ -27,6 +29,19 @@ bool has_room(std::int64_t bytes) {
   std::size_t free = 0;
   std::size_t total = 0;
   return cudaMemGetInfo(&free, &total) == cudaSuccess && free > static_cast<std::size_t>(bytes);
+}
+
+// A call of few tokens keeps gemm2's rows in f32, one of many in bf16 (plan/sizes.h), so their outputs differ by roundings.
+double relative_difference(const std::vector<std::uint16_t>& expected, const std::vector<std::uint16_t>& found) {
+  double difference = 0;
+  double norm = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double value = contract::bf16_decode(expected[i]);
+    const double off = contract::bf16_decode(found[i]) - value;
+    difference += off * off;
+    norm += value * value;
+  }
+  return std::sqrt(difference / norm);
 }
 
 std::vector<std::uint16_t> fetch(const std::uint16_t* from, std::int64_t count) {
@@ -77,7 +92,8 @@ TEST_F(OffsetsTest, tokens_by_hidden_past_two_to_the_31) {
     const auto expected = small.output();
     run_call(large, g, path);
     for (const std::int64_t t : {std::int64_t{0}, kTokens / 2 - kPart, kTokens / 2, kTokens - kPart}) {
-      EXPECT_EQ(expected, fetch(output.get() + t * kHidden, kPart * kHidden)) << "tokens from " << t;
+      EXPECT_LE(relative_difference(expected, fetch(output.get() + t * kHidden, kPart * kHidden)), 0.005)
+          << "tokens from " << t;
     }
   }
 }

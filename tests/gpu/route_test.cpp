@@ -84,7 +84,11 @@ void fill(Kind kind, std::uint64_t seed, std::vector<float>* values) {
 Layer routing_layer(LayerOptions options, Kind logits, Kind bias) {
   options.geometry.hidden = 128;
   options.geometry.intermediate = 128;
-  Layer layer = draw_layer(options);
+  LayerOptions one = options;
+  one.tokens = 1;
+  Layer layer = draw_layer(one);
+  layer.options = options;
+  layer.logits.resize(static_cast<std::size_t>(options.tokens * options.geometry.experts));
   fill(logits, options.seed, &layer.logits);
   fill(bias, options.seed + 77, &layer.bias);
   return layer;
