@@ -59,7 +59,7 @@ test-fuzz: setup-test build/fuzz/build.ninja  ## Fuzz each reader for 60 s
 	@$(call ctest,fuzz) -L '^fuzz$$'
 
 test-gpu: setup-test $(BUILD)/build.ninja  ## The GPU tests and the sanitizers over them, recorded in bench/results (needs a GPU)
-	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe_gpu_tests blockmoe_planted_faults
+	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe_gpu_tests blockmoe_hopper_tests blockmoe_planted_faults
 	@tools/test_gpu.py run --build $(BUILD) --record $(GPU_RECORD) --commit "$$(git rev-parse --short HEAD)"
 
 release-check:  ## Fail where the record of the GPU tests is not of these sources

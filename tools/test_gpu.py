@@ -61,18 +61,25 @@ def sanitize(sanitizer: str, tool: str, command: list[str]) -> bool:
 
 def run(options: argparse.Namespace) -> int:
     tests = options.build / "bin" / "blockmoe_gpu_tests"
+    programs = [tests, options.build / "bin" / "blockmoe_hopper_tests"]
     faults = options.build / "bin" / "blockmoe_planted_faults"
-    ended = subprocess.run([tests], capture_output=True, text=True, check=False)
-    print(ended.stdout[-3000:])
+    totals = {"passed": 0, "failed": 0, "skipped": 0}
+    failed = False
+    for program in programs:
+        ended = subprocess.run([program], capture_output=True, text=True, check=False)
+        print(ended.stdout[-3000:])
+        failed = failed or ended.returncode != 0
+        for word, count in counts(ended.stdout).items():
+            totals[word] += count
     record = {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "commit": options.commit,
         "gpu": gpu_name(),
         "sources": options.sources or sources_hash(),
-        "tests": counts(ended.stdout),
+        "tests": totals,
         "sanitizer": {},
     }
-    failed = ended.returncode != 0 or record["tests"]["passed"] == 0
+    failed = failed or totals["passed"] == 0
     if options.skip_sanitizer:
         record["sanitizer"] = {"not run": options.skip_sanitizer}
     else:

@@ -97,8 +97,8 @@ GpuBench::GpuBench(const DeviceInfo& device, const Options& options, const workl
                    const BenchTiming& timing) {
   if (device.device.type != DeviceType::cuda) throw InputError("--device: bench measures on a GPU; use cuda or cuda:N");
   require_ok(measure::cuda_status(cudaSetDevice(device.device.index), "cudaSetDevice"));
-  state_.reset(new State{device, options, timing, inputs.threads, workload::InputMaker(inputs),
-                         value_or_raise(measure::Timer::create())});
+  state_ = std::make_unique<State>(State{device, options, timing, inputs.threads, workload::InputMaker(inputs),
+                                         value_or_raise(measure::Timer::create())});
 }
 
 GpuBench::~GpuBench() = default;

@@ -28,7 +28,7 @@ class GpuBench {
   void measure_ceilings(BenchReport& report, Progress& progress);
 
   // One row, against the report's ceilings. Throws InputError or RunError.
-  BenchRow measure(const workload::Workload& row, const BenchReport& report, Progress& progress);
+  BenchRow measure(const workload::Workload& workload, const BenchReport& report, Progress& progress);
 
  private:
   struct State;

@@ -10,6 +10,7 @@ using nlohmann::ordered_json;
 
 std::string stages_text(const BenchRow& row) {
   std::vector<std::string> parts;
+  parts.reserve(row.stages_us.size());
   for (const auto& [name, us] : row.stages_us) parts.push_back(fmt::format("{} {:.1f}", name, us));
   return fmt::format("{}", fmt::join(parts, ", "));
 }

@@ -35,7 +35,7 @@ struct GpuCaller::State {
 
 GpuCaller::GpuCaller(const DeviceInfo& device, const Options& options) {
   require_ok(measure::cuda_status(cudaSetDevice(device.device.index), "cudaSetDevice"));
-  state_.reset(new State{device, options, value_or_raise(measure::Timer::create()), {}, {}, {}});
+  state_ = std::make_unique<State>(State{device, options, value_or_raise(measure::Timer::create()), {}, {}, {}});
 }
 
 GpuCaller::~GpuCaller() = default;

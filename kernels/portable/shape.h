@@ -21,7 +21,7 @@ inline std::size_t shared_bytes_of(const contract::Geometry& geometry, int stage
 inline int ring_stages_of(const Device& device, const contract::Geometry& geometry) {
   constexpr std::size_t kStatic = 4096;  // the kernels' own arrays
   if (device.compute_capability >= 90 && device.compute_capability < 100) return 5;
-  const std::size_t available = static_cast<std::size_t>(device.shared_memory_per_block);
+  const auto available = static_cast<std::size_t>(device.shared_memory_per_block);
   return shared_bytes_of(geometry, 3) + kStatic <= available ? 3 : 2;
 }
 

@@ -15,9 +15,10 @@ Result<DeviceMemory> filled(std::size_t bytes, Fill fill, const char* what) {
 
 }  // namespace
 
-GpuCall::GpuCall(Plan plan, BoundPlan bound, DeviceInputs inputs, DeviceMemory workspace, DeviceMemory output)
-    : plan_(std::move(plan)),
-      bound_(std::move(bound)),
+GpuCall::GpuCall(const Plan& plan, const BoundPlan& bound, DeviceInputs inputs, DeviceMemory workspace,
+                 DeviceMemory output)
+    : plan_(plan),
+      bound_(bound),
       inputs_(std::move(inputs)),
       workspace_(std::move(workspace)),
       output_(std::move(output)) {
@@ -41,8 +42,8 @@ Result<GpuCall> GpuCall::create(const workload::Inputs& inputs, const DeviceInfo
                        "output");
   if (!output.ok()) return output.status();
   BLOCKMOE_CUDA_TRY(cudaDeviceSynchronize());
-  return GpuCall(std::move(plan).value(), std::move(bound).value(), std::move(placed).value(),
-                 std::move(workspace).value(), std::move(output).value());
+  return GpuCall(plan.value(), bound.value(), std::move(placed).value(), std::move(workspace).value(),
+                 std::move(output).value());
 }
 
 contract::Activations GpuCall::activations() const {

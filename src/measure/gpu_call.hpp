@@ -41,7 +41,7 @@ class GpuCall {
   Status poison_output() const;
 
  private:
-  GpuCall(Plan plan, BoundPlan bound, DeviceInputs inputs, DeviceMemory workspace, DeviceMemory output);
+  GpuCall(const Plan& plan, const BoundPlan& bound, DeviceInputs inputs, DeviceMemory workspace, DeviceMemory output);
 
   Plan plan_;
   BoundPlan bound_;

@@ -165,7 +165,7 @@ Result<double> rate(const Lt& lt, cublasLtHandle_t handle, const Operands& o, bo
     if (best_us == 0 || sample.value().median_us < best_us) best_us = sample.value().median_us;
   }
   if (best_us == 0) return Status(StatusCode::unsupported, "cuBLASLt offers no FP8 product on this device");
-  const double side = static_cast<double>(kSide);
+  const auto side = static_cast<double>(kSide);
   return 2.0 * side * side * side / best_us * 1e-6;
 }
 
