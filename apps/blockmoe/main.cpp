@@ -3,7 +3,9 @@
 
 #include <CLI/CLI.hpp>
 #include <array>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <string>
@@ -35,7 +37,10 @@ int complain(const std::string& name, const std::string& message, int code) {
 
 int run_command(const std::string& name, const Command& command) {
   try {
-    return command();
+    const int code = command();
+    if (std::fflush(stdout) != 0)
+      throw RunError(std::string("cannot write to standard output: ") + std::strerror(errno));
+    return code;
   } catch (const InputError& error) {
     return complain(name, error.what(), kBadInput);
   } catch (const std::bad_alloc&) {

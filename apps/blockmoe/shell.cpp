@@ -16,8 +16,6 @@
 
 #include "error.hpp"
 
-extern char** environ;
-
 namespace blockmoe::cli {
 namespace {
 

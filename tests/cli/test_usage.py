@@ -1,9 +1,10 @@
 """Help, versions, exit codes of wrong usage; what the manual must name."""
 
 import re
+import subprocess
 import unittest
 
-from harness import HERE, CliTest
+from harness import BLOCKMOE, HERE, CliTest
 
 SUBCOMMANDS = ("verify", "bench", "run", "plan", "info")
 
@@ -56,6 +57,12 @@ class Usage(CliTest):
         for option, value in cases:
             with self.subTest(f"{option} {value}"):
                 self.assert_refused("verify", "--workloads", rows, option, value, says=option)
+
+    def test_output_that_cannot_be_written_ends_with_1(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([BLOCKMOE, "info"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("standard output", done.stderr)
 
     def test_bench_wants_a_gpu(self):
         self.assert_refused("bench", "--tokens", "1", "--device", "cpu", says="blockmoe bench: ")
