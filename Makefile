@@ -13,8 +13,8 @@ GPU_RECORD := bench/results/gpu-tests.json
 SOURCES = $(shell git ls-files '*.cpp' '*.hpp' '*.h' '*.c' '*.cu' '*.cuh')
 # $(call configure,preset): quiet but for what was decided; everything when it fails.
 configure = log=$$(cmake --preset $(1) 2>&1) && grep -- '-- blockmoe:' <<<"$$log" || { echo "$$log"; exit 1; }
-# $(call ctest,preset): every test of one build, counted in its tests.xml.
-ctest = ctest --test-dir build/$(1) -j $(JOBS) --output-on-failure --no-tests=error --output-junit tests.xml
+# $(call ctest,preset,jobs): every test of one build, counted in its tests.xml.
+ctest = ctest --test-dir build/$(1) -j $(2) --output-on-failure --no-tests=error --output-junit tests.xml
 export CUDA
 
 .DEFAULT_GOAL := help
@@ -46,17 +46,17 @@ test: setup-test  ## Everything that CI runs: format, lint, tests, tests under s
 test-build: setup-test $(BUILD)/build.ninja  ## Build and test, the README's examples and outside projects too
 	@rm -f $(BUILD)/tests.xml
 	@cmake --build $(BUILD) -j $(JOBS)
-	@$(call ctest,$(PRESET))
+	@$(call ctest,$(PRESET),$(JOBS))
 
 test-sanitized: setup-test build/asan/build.ninja  ## The same tests under AddressSanitizer and UBSan
 	@rm -f build/asan/tests.xml
 	@cmake --build build/asan -j $(JOBS)
-	@$(call ctest,asan)
+	@$(call ctest,asan,$(JOBS))
 
-test-fuzz: setup-test build/fuzz/build.ninja  ## Fuzz each reader for 60 s
+test-fuzz: setup-test build/fuzz/build.ninja  ## Fuzz each reader for 60 s, all at once
 	@rm -f build/fuzz/tests.xml
 	@cmake --build build/fuzz -j $(JOBS) --target fuzzers
-	@$(call ctest,fuzz) -L '^fuzz$$'
+	@$(call ctest,fuzz,3) -L '^fuzz$$'
 
 test-gpu: setup-test $(BUILD)/build.ninja  ## The GPU tests and the sanitizers over them, recorded in bench/results (needs a GPU)
 	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe_gpu_tests blockmoe_hopper_tests blockmoe_planted_faults
