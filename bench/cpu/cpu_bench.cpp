@@ -11,6 +11,7 @@
 #include "contract/e4m3.h"
 #include "layer.hpp"
 #include "machine.hpp"
+#include "product.hpp"
 
 namespace blockmoe::bench {
 namespace {
@@ -68,6 +69,17 @@ void print_run(const LayerRun& run, const contract::Geometry& g) {
   line("median", run.median);
 }
 
+void print_product(InstructionSet set) {
+  constexpr double kPanelValues = double{cpu::kPanelRows} * cpu::kBlock;
+  const ProductTimes times = time_product(set);
+  fmt::print("cpu/{} in cache, one thread: 64 x 128 weights decoded in {:.0f} ns ({:.1f} GB/s)\n", cpu::name_of(set),
+             times.decode_panel * 1e9, kPanelValues / times.decode_panel * 1e-9);
+  for (const ProductTimes::Row& row : times.rows) {
+    fmt::print("    {:3} rows: decoded in {:.0f} ns, multiplied in {:.0f} ns ({:.1f} GFLOPS)\n", row.rows,
+               row.decode_activations * 1e9, row.multiply * 1e9, 2 * row.rows * kPanelValues / row.multiply * 1e-9);
+  }
+}
+
 std::vector<InstructionSet> sets_of(const std::vector<std::string>& names) {
   std::vector<InstructionSet> sets;
   for (const InstructionSet set : kAll) {
@@ -85,6 +97,7 @@ std::vector<InstructionSet> sets_of(const std::vector<std::string>& names) {
 
 int run(const Arguments& arguments) {
   const std::vector<InstructionSet> sets = sets_of(arguments.paths);
+  for (const InstructionSet set : sets) print_product(set);
   workload::InputMaker maker({});
   for (const std::int64_t tokens : arguments.tokens) {
     auto made = maker.make(row_of(tokens));
