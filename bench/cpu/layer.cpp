@@ -77,6 +77,7 @@ LayerRun run_layer(const workload::Inputs& inputs, cpu::InstructionSet set, int 
                        cpu::place_buffers(inputs.geometry, sizes, products, workspace.get())};
 
   std::vector<Run> all;
+  all.reserve(static_cast<std::size_t>(runs));
   for (int i = 0; i < runs; ++i) all.push_back(run_once(call));
   std::sort(all.begin(), all.end(), [](const Run& a, const Run& b) { return a.seconds.total() < b.seconds.total(); });
   result.best = all.front().seconds;

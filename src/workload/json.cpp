@@ -48,7 +48,11 @@ Result<Json> parse_object(std::string_view text) {
     if (!value.is_object()) return invalid("is {}, expected a JSON object", describe(value));
     return value;
   } catch (const nlohmann::json::exception& error) {
-    return invalid("{}", message_of(error));
+    std::string message = message_of(error);
+    constexpr std::string_view kLine = "line 1, ";  // of the text; in a file of rows it would pass for the file's
+    const std::size_t line = message.find(kLine);
+    if (line != std::string::npos && text.find('\n') == std::string_view::npos) message.erase(line, kLine.size());
+    return invalid("{}", message);
   } catch (const Refused& refused) {
     return invalid("{}", refused.why);
   }

@@ -158,7 +158,7 @@ std::vector<kernels::Path> paths_here(const contract::Geometry& geometry) {
   return paths;
 }
 
-std::string name_of(kernels::Path path) {
+std::string_view name_of(kernels::Path path) {
   return path == kernels::Path::hopper ? "hopper" : "portable";
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "contract/call.h"
@@ -86,7 +87,7 @@ kernels::Device device_here();
 
 /// The paths that run on the GPU here.
 std::vector<kernels::Path> paths_here(const contract::Geometry& geometry);
-std::string name_of(kernels::Path path);
+std::string_view name_of(kernels::Path path);
 
 /// One whole call by a path on a poisoned workspace; fails the test on an error. max_sms as in kernels::Request.
 void run_call(const DeviceCall& call, const contract::Geometry& geometry, kernels::Path path, std::int32_t max_sms = 0);

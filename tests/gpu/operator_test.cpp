@@ -214,7 +214,7 @@ TEST_F(OperatorTest, every_path_runs_on_any_number_of_multiprocessors_and_repeat
   const verify::OracleResult oracle = verify::run_oracle(layer.geometry(), host.weights, host.activations, full);
   for (const Path path : paths_here(layer.geometry())) {
     for (const std::int32_t sms : {1, 2, 37, 100}) {
-      SCOPED_TRACE(name_of(path) + " on " + std::to_string(sms));
+      SCOPED_TRACE(std::string(name_of(path)) + " on " + std::to_string(sms));
       const auto output = output_of(layer, path, sms);
       EXPECT_EQ(output, output_of(layer, path, sms));
       const auto result = verify::compare(oracle, output.data(), layer.output_pitch(), {}, gates_of_small_layers(path));

@@ -10,7 +10,6 @@
 namespace blockmoe::test {
 namespace {
 
-using contract::Geometry;
 namespace stages = kernels::stages;
 namespace plan = kernels::plan;
 

@@ -79,6 +79,7 @@ void check(const Layer& layer) {
     const std::int64_t rows = f.expert_begin[static_cast<std::size_t>(e) + 1] - begin;
     if (rows == 0) continue;
     std::vector<std::int64_t> tokens;
+    tokens.reserve(static_cast<std::size_t>(rows));
     for (std::int64_t r = 0; r < rows; ++r) tokens.push_back(f.row_to_token[static_cast<std::size_t>(begin + r)]);
     const auto hidden = verify::hidden_rows(g, host.activations, tokens);
     const auto activated = verify::gemm1_oracle(g, host.weights, e, hidden);

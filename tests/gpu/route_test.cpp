@@ -70,6 +70,7 @@ void fill(Kind kind, std::uint64_t seed, std::vector<float>* values) {
   const std::size_t workers = std::max(1U, std::thread::hardware_concurrency());
   const std::size_t share = values->size() / workers + 1;
   std::vector<std::thread> threads;
+  threads.reserve(workers);
   for (std::size_t w = 0; w < workers; ++w) {
     threads.emplace_back([=] {
       Random random(seed * 1000 + w);

@@ -17,6 +17,7 @@ float value_at(const void* data, contract::FloatType type, std::int64_t index) {
 std::vector<std::uint32_t> largest(std::vector<std::uint64_t> keys, std::int32_t count) {
   std::partial_sort(keys.begin(), keys.begin() + count, keys.end(), std::greater<>());
   std::vector<std::uint32_t> numbers;
+  numbers.reserve(static_cast<std::size_t>(count));
   for (std::int32_t i = 0; i < count; ++i)
     numbers.push_back(contract::number_of_key(keys[static_cast<std::size_t>(i)]));
   return numbers;
@@ -70,6 +71,7 @@ std::vector<std::vector<LocalPick>> reference_routing(const contract::Geometry& 
   std::vector<std::vector<LocalPick>> all(static_cast<std::size_t>(a.tokens));
   const std::int64_t workers = std::max(1U, std::thread::hardware_concurrency());
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<std::size_t>(workers));
   for (std::int64_t worker = 0; worker < workers; ++worker) {
     threads.emplace_back([&, worker] {
       for (std::int64_t t = worker; t < a.tokens; t += workers)

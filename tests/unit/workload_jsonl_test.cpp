@@ -204,6 +204,12 @@ TEST(workload_jsonl, what_json_forbids_is_refused) {
   }
 }
 
+TEST(workload_jsonl, a_syntax_error_is_placed_by_the_files_line_and_the_lines_column) {
+  EXPECT_EQ(error_of("{\"uuid\": \"a\", \"T\": 1}\n{\"uuid\": \"b\", \"T\": }"),
+            "F:2: parse error at column 20: syntax error while parsing value - unexpected '}'; expected '[', '{', or a "
+            "literal");
+}
+
 TEST(workload_jsonl, depth_and_length_of_a_line_are_bounded) {
   const std::string deep = R"({"uuid": "a", "T": 1, "x": )" + std::string(16, '[') + std::string(16, ']') + "}";
   EXPECT_EQ(error_of(deep), "F:1: nested deeper than 16 levels");
