@@ -89,7 +89,7 @@ CallResult Caller::call_on_cpu(const workload::Inputs& inputs) {
   const Workspace workspace = workspace_for(plan);
 
   const std::int64_t hidden = inputs.geometry.hidden;
-  const std::size_t elements = static_cast<std::size_t>(inputs.tokens() * hidden);
+  const auto elements = static_cast<std::size_t>(inputs.tokens() * hidden);
   const std::size_t bytes = elements * sizeof(std::uint16_t);
   const auto output_in = [&](HostBuffer& buffer) {
     std::byte* const memory = buffer.reserve(bytes, kOutputAlignment);

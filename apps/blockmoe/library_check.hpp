@@ -21,7 +21,7 @@ class LibraryCheck {
 
   // Passes when the output is within the tolerance and the gates of its backend, and repeated calls give the same bits.
   // Throws InputError or RunError.
-  Measurement measure(const workload::Workload& row, Progress& progress);
+  Measurement measure(const workload::Workload& given, Progress& progress);
 
   // What the outputs are compared with, for the report.
   std::string reference() const;

@@ -60,6 +60,7 @@ DeviceInfo device_here(const std::string& word) {
 
 void BackendOptions::add(CLI::App& app) {
   std::vector<std::string> words;
+  words.reserve(kBackends.size());
   for (const auto& [word, backend_of_word] : kBackends) words.emplace_back(word);
   app.add_option("--backend", backend,
                  "Implementation that runs: auto (the fastest one that runs on the device), cpu, portable or hopper")
@@ -175,13 +176,13 @@ std::string to_string(Backend backend) {
 }
 
 CLI::Validator finite_from(double smallest) {
-  return CLI::Validator(
-      [smallest](const std::string& text) {
-        double value = std::numeric_limits<double>::quiet_NaN();
-        if (CLI::detail::lexical_cast(text, value) && std::isfinite(value) && value >= smallest) return std::string();
-        return fmt::format("{} is not a finite number of at least {}", text, smallest);
-      },
-      "NUMBER");
+  return {[smallest](const std::string& text) {
+            double value = std::numeric_limits<double>::quiet_NaN();
+            if (CLI::detail::lexical_cast(text, value) && std::isfinite(value) && value >= smallest)
+              return std::string();
+            return fmt::format("{} is not a finite number of at least {}", text, smallest);
+          },
+          "NUMBER"};
 }
 
 }  // namespace blockmoe::cli

@@ -43,6 +43,7 @@ ProductTimes time_product(cpu::InstructionSet set) {
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(kPitch * cpu::kPanelRows));
   for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::uint8_t>(i * 37 % 0x7f);
   std::vector<const std::uint8_t*> pointers;
+  pointers.reserve(kMostRows);
   for (int r = 0; r < kMostRows; ++r) pointers.push_back(codes.data() + r % cpu::kPanelRows * kPitch);
   const std::vector<float> scales(kMostRows, 1.0f);
   std::vector<float> acc(static_cast<std::size_t>(kMostRows * cpu::kPanelRows), 0.0f);

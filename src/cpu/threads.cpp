@@ -24,7 +24,7 @@ void ThreadPool::stop() {
 }
 
 void ThreadPool::run(const Job& job) {
-  const std::lock_guard lock(turn_);
+  const std::scoped_lock lock(turn_);
   if (job.count == 1 || workers_.empty()) {
     for (std::int64_t index = 0; index < job.count; ++index) job.call(job.task, index, 0);
     return;

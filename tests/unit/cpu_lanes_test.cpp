@@ -105,7 +105,9 @@ TEST(CpuLanes, weighted_sum_takes_rows_in_order_and_rounds_once) {
   constexpr std::int64_t kWidth = 384;
   for (const std::int32_t count : {0, 1, 2, 8, 32}) {
     std::vector<std::vector<float>> memory;
+    memory.reserve(static_cast<std::size_t>(count));
     std::vector<const float*> rows;
+    rows.reserve(memory.capacity());
     const std::vector<float> weights = normal_floats(static_cast<std::size_t>(count), 5, 1.0F);
     for (std::int32_t i = 0; i < count; ++i) {
       memory.push_back(normal_floats(kWidth, 10 + static_cast<std::uint64_t>(i), 100.0F));

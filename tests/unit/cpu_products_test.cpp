@@ -71,6 +71,7 @@ std::vector<float> multiply(const Products& products, Operands operands) {
   AlignedMemory panel(products.panel_bytes);
   AlignedMemory activations(products.activation_bytes * static_cast<std::size_t>(padded));
   std::vector<const std::uint8_t*> pointers;
+  pointers.reserve(operands.scales.size());
   for (int r = 0; r < rows; ++r) pointers.push_back(operands.activations.row(r) - kOffset);
   std::vector<float> acc(static_cast<std::size_t>((padded + 1) * kAccPitch), kUntouched);
   for (int r = 0; r < rows; ++r) {
@@ -114,7 +115,7 @@ TEST_P(CpuProducts, stay_within_128_roundings_of_the_exact_sum) {
           sum += product;
           magnitudes += std::abs(product);
         }
-        const auto i = static_cast<std::size_t>(r * kPanelRows + n);
+        const std::size_t i = std::size_t{kPanelRows} * static_cast<std::size_t>(r) + static_cast<std::size_t>(n);
         const double scale = operands.scales[static_cast<std::size_t>(r)];
         const double exact = sum * scale + operands.acc[i];
         const double bound = (128 * magnitudes * std::abs(scale) + std::abs(exact)) * 0x1p-24;
@@ -182,7 +183,7 @@ TEST_P(CpuProducts, keep_a_nan_in_its_row_and_its_column) {
   const std::vector<float> result = multiply(products(), bad);
   for (int r = 0; r < kRows; ++r) {
     for (int n = 0; n < kPanelRows; ++n) {
-      const auto i = static_cast<std::size_t>(r * kPanelRows + n);
+      const std::size_t i = std::size_t{kPanelRows} * static_cast<std::size_t>(r) + static_cast<std::size_t>(n);
       if (r == kBadRow || n == kBadColumn) {
         EXPECT_TRUE(std::isnan(result[i])) << r << ", " << n;
       } else {

@@ -43,8 +43,10 @@ float group_score(std::vector<float> scores) {
 std::vector<std::int32_t> ranked(const std::vector<float>& scores) {
   std::vector<std::int32_t> order(scores.size());
   std::iota(order.begin(), order.end(), 0);
-  std::ranges::stable_sort(order, [&](std::int32_t a, std::int32_t b) {
-    return scores[static_cast<std::size_t>(a)] > scores[static_cast<std::size_t>(b)];
+  std::ranges::sort(order, [&](std::int32_t a, std::int32_t b) {
+    const float first = scores[static_cast<std::size_t>(a)];
+    const float second = scores[static_cast<std::size_t>(b)];
+    return first > second || (first == second && a < b);
   });
   return order;
 }
@@ -64,6 +66,7 @@ std::vector<ReferencePick> reference_picks(const RandomCall& call, std::int64_t 
   }
   const std::int32_t size = g.experts / g.n_group;
   std::vector<float> group_scores;
+  group_scores.reserve(static_cast<std::size_t>(g.n_group));
   for (std::int32_t group = 0; group < g.n_group; ++group) {
     group_scores.push_back(group_score(std::vector<float>(b.begin() + group * size, b.begin() + (group + 1) * size)));
   }

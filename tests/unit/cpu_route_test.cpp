@@ -57,7 +57,9 @@ void expect_picks(const CallRecipe& recipe) {
     }
     std::vector<std::pair<std::int64_t, std::uint32_t>> found;
     const LocalPick* picks = cpu_call.call().picks_of(t);
-    for (std::int32_t i = 0; i < cpu_call.call().buffers.pick_count[t]; ++i) {
+    const std::int32_t count = cpu_call.call().buffers.pick_count[t];
+    found.reserve(static_cast<std::size_t>(count));
+    for (std::int32_t i = 0; i < count; ++i) {
       found.emplace_back(picks[i].expert, std::bit_cast<std::uint32_t>(picks[i].weight));
     }
     EXPECT_EQ(found, expected) << "token " << t << " of " << recipe;

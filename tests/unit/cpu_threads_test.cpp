@@ -61,6 +61,7 @@ TEST(CpuThreads, serve_callers_in_turns) {
   ThreadPool pool(3);
   std::atomic<std::int64_t> total = 0;
   std::vector<std::thread> callers;
+  callers.reserve(4);
   for (int caller = 0; caller < 4; ++caller) {
     callers.emplace_back([&] {
       for (int round = 0; round < 50; ++round) {
