@@ -101,6 +101,7 @@ Error launch_stages(const Bound& bound, const contract::Activations& activations
   call.path_workspace = static_cast<char*>(workspace) + shared_workspace_bytes(request);
   call.sms =
       request.max_sms > 0 && request.max_sms < request.device.sm_count ? request.max_sms : request.device.sm_count;
+  call.shared_memory = request.device.shared_memory_per_block;
   const PathEntry& entry = entry_of(bound.plan.path);
   Error error;
   for (std::int64_t token = 0; token < activations.tokens && error.ok(); token += call.sizes.slab_tokens) {

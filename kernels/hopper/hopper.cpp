@@ -1,6 +1,6 @@
 // hopper.cpp: the path's row: when it runs, and its stages in order.
 //
-// route is an ordinary launch; every kernel behind it starts before the one ahead has ended (ptx/griddepcontrol.h).
+// The first kernel is an ordinary launch; every kernel behind it starts before the one ahead has ended (ptx/griddepcontrol.h).
 #include "hopper/hopper.h"
 
 #include <algorithm>
@@ -81,7 +81,7 @@ Error bind(const Plan& plan, const contract::Weights& weights, std::shared_ptr<c
   const contract::Geometry& g = plan.request.geometry;
   auto bound = std::make_shared<State>();
   bound->request = plan.request;
-  Error error = first_error([&] { return stages::prepare_route(g); }, [] { return stages::prepare_pack(); },
+  Error error = first_error([&] { return stages::prepare_routing(g, plan.request.device.shared_memory_per_block); },
                             [] { return stages::prepare_combine(); },
                             [&] { return error_in("tensor maps", make_maps(g, weights, &bound->maps)); });
   for (const Width width : kWidths) {
@@ -103,8 +103,7 @@ Error launch_slab(const stages::Slab& shared_slab, const void* opaque_state, cud
   slab.dependent_launches = true;
 
   const auto wanted = [&](Stage stage, auto launch) { return (slab.wanted & stage) != 0 ? launch() : Error{}; };
-  Error error = first_error([&] { return wanted(kRoute, [&] { return stages::launch_route(slab, stream); }); },
-                            [&] { return wanted(kPack, [&] { return stages::launch_pack(slab, stream); }); });
+  Error error = stages::launch_routing(slab, stream);
   for (std::int32_t chunk = 0; chunk < slab.sizes.max_chunks && error.ok(); ++chunk) {
     error = first_error(
         [&] {

@@ -38,7 +38,7 @@ Error bind(const Plan& plan, const contract::Weights&, std::shared_ptr<const voi
   const contract::Geometry& g = plan.request.geometry;
   const int stages = ring_stages_of(plan.request.device, g);
   *state = std::make_shared<const State>(State{stages});
-  return first_error([&] { return stages::prepare_route(g); }, [] { return stages::prepare_pack(); },
+  return first_error([&] { return stages::prepare_routing(g, plan.request.device.shared_memory_per_block); },
                      [&] { return prepare_gemm1(g, stages); }, [&] { return prepare_gemm2(g, stages); },
                      [] { return stages::prepare_combine(); });
 }
@@ -48,8 +48,7 @@ Error launch_slab(const stages::Slab& slab, const void* state, cudaStream_t stre
   const auto wanted = [&](kernels::Stage stage, auto launch) {
     return (slab.wanted & stage) != 0 ? launch() : Error{};
   };
-  Error error = first_error([&] { return wanted(kRoute, [&] { return stages::launch_route(slab, stream); }); },
-                            [&] { return wanted(kPack, [&] { return stages::launch_pack(slab, stream); }); });
+  Error error = stages::launch_routing(slab, stream);
   for (std::int32_t chunk = 0; chunk < slab.sizes.max_chunks && error.ok(); ++chunk) {
     error = first_error([&] { return wanted(kGemm1, [&] { return launch_gemm1(slab, chunk, stages, stream); }); },
                         [&] { return wanted(kGemm2, [&] { return launch_gemm2(slab, chunk, stages, stream); }); },

@@ -18,13 +18,13 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <cuda_bf16.h>
-
 #include "checked.h"
 #include "contract/e4m3.h"
 #include "contract/routing.h"
 #include "launch.h"
 #include "ptx/griddepcontrol.h"
+#include "stages/route.cuh"
+#include "stages/route_grouped.h"
 #include "stages/sigmoid.cuh"
 #include "stages/stages.h"
 #include "trace.h"
@@ -35,7 +35,6 @@ namespace {
 constexpr int kExpertsALane = 32;
 constexpr int kRowPitch = 36;   // floats from one lane's 32 scores to the next: 8 lanes' LDS.128 lie in different banks
 constexpr int kKeysALane = 33;  // keys from one lane's share of the list to the next: so that tokens' lists do, too
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 struct RouteParams {
   const void* logits;  // [T', E]
@@ -97,27 +96,6 @@ struct Place {
   int slot;    // of the token among those of the CTA's pass
   bool valid;  // the token exists
 };
-
-__device__ float to_float(float x) {
-  return x;
-}
-__device__ float to_float(__nv_bfloat16 x) {
-  return __bfloat162float(x);
-}
-
-struct alignas(8) Bf16x4 {
-  __nv_bfloat162 low, high;
-};
-
-__device__ float4 load_four(const float* at) {
-  return *reinterpret_cast<const float4*>(at);
-}
-__device__ float4 load_four(const __nv_bfloat16* at) {
-  const Bf16x4 raw = *reinterpret_cast<const Bf16x4*>(at);
-  const float2 low = __bfloat1622float2(raw.low);
-  const float2 high = __bfloat1622float2(raw.high);
-  return make_float4(low.x, low.y, high.x, high.y);
-}
 
 template <typename Logit>
 __device__ float4 load_logits(const RouteParams& p, int token, int expert) {
@@ -186,20 +164,6 @@ __device__ void choice_scores(const RouteParams& p, const Place& place, const fl
     }
   }
 }
-
-struct TopTwo {
-  float best = -INFINITY;
-  float second = -INFINITY;
-
-  __device__ void add(float x) {
-    second = fmaxf(second, fminf(best, x));
-    best = fmaxf(best, x);
-  }
-  __device__ void add(const TopTwo& other) {
-    second = fmaxf(fmaxf(second, other.second), fminf(best, other.best));
-    best = fmaxf(best, other.best);
-  }
-};
 
 __device__ TopTwo top_two_of(const float (&b)[kExpertsALane]) {
   TopTwo top;
@@ -317,8 +281,7 @@ __device__ float logit_of(const RouteParams& p, int token, int expert) {
 }
 
 __device__ bool is_local(const RouteParams& p, std::int32_t expert) {
-  return static_cast<std::uint32_t>(expert) - static_cast<std::uint32_t>(p.local_offset) <
-         static_cast<std::uint32_t>(p.local_experts);
+  return stages::is_local(expert, p.local_offset, p.local_experts);
 }
 
 // Weights of the picks, and the local ones into the workspace and the counts.
@@ -356,11 +319,7 @@ __device__ bool prepare(const RouteParams& p, const RouteMemory& memory) {
   constexpr float kLargest = 1e30f;
   bool holds = true;
   for (int e = static_cast<int>(threadIdx.x); e < p.lanes * kExpertsALane; e += static_cast<int>(blockDim.x)) {
-    float bias = 0.0f;
-    if (p.bias != nullptr && e < p.experts) {
-      bias = p.bias_type == contract::FloatType::f32 ? static_cast<const float*>(p.bias)[e]
-                                                     : to_float(static_cast<const __nv_bfloat16*>(p.bias)[e]);
-    }
+    const float bias = e < p.experts ? bias_of(p.bias, p.bias_type, e) : 0.0f;
     holds = holds && fabsf(bias) <= kLargest;
     memory.bias[e / kExpertsALane * kRowPitch + e % kExpertsALane] = bias;
   }
@@ -368,22 +327,6 @@ __device__ bool prepare(const RouteParams& p, const RouteMemory& memory) {
     memory.counts[e] = 0;
   }
   return __syncthreads_and(holds) != 0;
-}
-
-// The block's counts, from shared to global memory.
-__device__ void write_counts(const RouteParams& p, const std::int32_t* counts) {
-  __syncthreads();
-  const int pitch = static_cast<int>(counts_pitch(p.local_experts));
-  std::uint8_t* const out = p.workspace.block_counts + static_cast<std::int64_t>(blockIdx.x) * pitch;
-  for (int e = static_cast<int>(threadIdx.x); e < pitch; e += static_cast<int>(blockDim.x)) {
-    out[e] = static_cast<std::uint8_t>(e < p.local_experts ? counts[e] : 0);
-  }
-  if (threadIdx.x < 32) {
-    int rows = 0;
-    for (int e = static_cast<int>(threadIdx.x); e < p.local_experts; e += 32) rows += counts[e];
-    rows = __reduce_add_sync(kAllLanes, rows);
-    if (threadIdx.x == 0) p.workspace.block_rows[blockIdx.x] = rows;
-  }
 }
 
 template <typename Logit>
@@ -433,7 +376,7 @@ __global__ void __launch_bounds__(256, 2) route(const __grid_constant__ RoutePar
     finish<Logit>(p, place, experts, memory.pick_score + place.slot * p.top_k, memory.counts);
     __syncwarp();  // the lists have been read: the next pass's rows may take their place
   }
-  write_counts(p, memory.counts);
+  write_counts(p.workspace, p.local_experts, memory.counts);
 }
 
 int lanes_log2_of(int experts) {
@@ -470,21 +413,16 @@ RouteParams params_of(const contract::Geometry& g) {
   return p;
 }
 
-bool readable_by_four(const contract::Activations& a, int experts) {
-  const std::uintptr_t bytes = a.routing_logits_type == contract::FloatType::f32 ? 16 : 8;
-  return reinterpret_cast<std::uintptr_t>(a.routing_logits) % bytes == 0 && a.routing_logits_pitch % 4 == 0 &&
-         experts % 4 == 0;
-}
-
 }  // namespace
 
 Error launch_route(const Slab& slab, cudaStream_t stream) {
   const TraceRange range("route");
+  if (is_grouped(slab)) return launch_route_grouped(slab, stream);
   const contract::Activations& a = slab.activations;
   RouteParams p = params_of(slab.geometry);
   p.logits = a.routing_logits;
   p.pitch = a.routing_logits_pitch;
-  p.vectors = readable_by_four(a, p.experts);
+  p.vectors = p.experts % 4 == 0 && readable_by_four(a.routing_logits, a.routing_logits_type, a.routing_logits_pitch);
   p.bias = slab.weights.routing_bias;
   p.bias_type = slab.weights.routing_bias_type;
   p.tokens = static_cast<int>(a.tokens);

@@ -23,6 +23,7 @@ struct Slab {
   std::int32_t counter_words = 0;
   bool dependent_launches = false;  // pack and combine may start before the kernel ahead has ended (sm_90)
   std::int32_t sms = 0;             // multiprocessors that the call may use
+  std::int32_t shared_memory = 0;   // bytes that a block may opt in to
 };
 
 // The slab of `call` that begins at `token`.

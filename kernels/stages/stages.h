@@ -17,6 +17,11 @@ Error prepare_route(const contract::Geometry& geometry);
 Error launch_pack(const Slab& slab, cudaStream_t stream);
 Error prepare_pack();
 
+// Route and pack, those of them that slab.wanted has: what a path calls. Both may be one kernel, which then leaves
+// neither block_counts nor block_rows. `shared_memory`: bytes that a block may opt in to.
+Error launch_routing(const Slab& slab, cudaStream_t stream);
+Error prepare_routing(const contract::Geometry& geometry, std::int32_t shared_memory);
+
 // rows, pick_row, pick_weight -> output: every element of the chunk's tokens
 Error launch_combine(const Slab& slab, std::int32_t chunk, cudaStream_t stream);
 Error prepare_combine();

@@ -189,7 +189,8 @@ StageCall::StageCall(const DeviceCall& call, const contract::Geometry& geometry,
   slab_.sizes = sizes;
   slab_.workspace = kernels::stages::workspace_at(workspace_.get(), kernels::plan::offsets_of(geometry, sizes));
   slab_.sms = device_here().sm_count;
-  EXPECT_TRUE(kernels::stages::prepare_route(geometry).ok());
+  slab_.shared_memory = device_here().shared_memory_per_block;
+  EXPECT_TRUE(kernels::stages::prepare_routing(geometry, slab_.shared_memory).ok());
 }
 
 StageCall::StageCall(const DeviceCall& call, const contract::Geometry& geometry)

@@ -1,0 +1,644 @@
+// route_grouped.cu: route for DeepSeek-V3's grouping: 256 experts in 8 groups of 32, 4 groups kept, 8 picks. The same bits
+// as route.cu, in fewer instructions, since almost no sigmoid has to be exact.
+//
+//   logits        [T', 256] f32 or bf16, readable by four      bias [256] bf16 or f32, or absent
+//   pick_expert   [T', P] out         pick_weight [T', P] out: local picks in pick order, then -1
+//   route_grouped:   block_counts [B, pitch], block_rows [B] out
+//   route_and_pack:  chunks [1], expert_begin [1, L + 1], row_to_token [T' P], pick_row [T', P] out
+//
+// W lanes of a warp handle a token, each with 256 / W consecutive experts: a group is W / 8 lanes.
+//
+//   approximate  b from the special-function unit, wrong by less than kMargin / 4
+//   settle       each group's two best; a group is kept or dropped if its score is further than kMargin from every score
+//                that could decide otherwise
+//   list         the experts of kept groups that reach the least of the kept groups' second-best b, less kMargin: 8 experts
+//                reach it for sure, so the picks are among them; 11 do on average
+//   rank         exact b and s of the listed alone; a candidate's place is the number of larger b
+//
+// What this can't settle (scores of groups within kMargin: one token in 1000; long lists of ties; NaN; a bias beyond 8)
+// choose_exactly() does for the whole warp, as the contract has it, expert by expert.
+//
+// route_grouped: W = 8; a CTA owns a token block, a warp 4 of its tokens. 54 KB of shared memory and 64 registers a thread:
+// four CTAs an SM, so that all of a slab's logits are on their way at once.
+// route_and_pack: one CTA has all tokens, a warp 32 / W of them, and orders the rows itself. That saves a launch and what
+// the two kernels tell each other through memory, which is more than spreading few tokens over more SMs gains.
+#include <cstddef>
+#include <cstdint>
+
+#include <cuda_bf16.h>
+
+#include "checked.h"
+#include "contract/e4m3.h"
+#include "contract/routing.h"
+#include "launch.h"
+#include "ptx/approximate.h"
+#include "ptx/cp_async.h"
+#include "ptx/griddepcontrol.h"
+#include "stages/route.cuh"
+#include "stages/route_grouped.h"
+#include "stages/sigmoid.cuh"
+#include "trace.h"
+
+namespace blockmoe::kernels::stages {
+namespace {
+
+constexpr int kExperts = 256;
+constexpr int kGroups = 8;
+constexpr int kGroupExperts = kExperts / kGroups;
+constexpr int kGroupsKept = 4;
+constexpr int kTopK = 8;
+static_assert(2 * kGroupsKept >= kTopK, "top_k experts reach the least of the kept groups' second-best scores");
+
+constexpr int kThreads = 256;        // of route_grouped
+constexpr int kCtasAnSm = 4;         // of route_grouped
+constexpr int kMostTokens = 128;     // of route_and_pack: a pass of a whole CTA with eight lanes a token
+constexpr int kMostWideTokens = 16;  // of route_and_pack with a warp a token: four warps for each of an SM's schedulers
+static_assert(kThreads >= kExperts, "a thread brings at most one bias");
+
+// With |bias| <= kLargestBias, approximate_score() differs from b by less than 2^-20 + 2^-22 (tests/gpu compares every
+// float), and the sum of two from a group's score by less than 2^-18. kMargin is at least twice either.
+constexpr float kLargestBias = 8.0f;
+constexpr float kMargin = 1.0f / 32768.0f;
+
+constexpr int kRowPitch = kGroupExperts + 4;  // floats from group to group: 8 lanes' vectors lie in different banks
+constexpr int kMostListed = 24;               // more candidates than that: one token in 1000
+
+struct GroupedParams {
+  const void* logits;  // [T', E]
+  std::int64_t pitch;  // elements from token to token
+  const void* bias;    // [E] or null
+  contract::FloatType bias_type;
+  int tokens;         // T'
+  int local_experts;  // L
+  std::int32_t local_offset;
+  float factor;
+  int picks;                // P
+  std::uint32_t* counters;  // of the path, to become 0: by route_and_pack
+  int counter_words;
+  Workspace workspace;
+};
+
+using Rows = float[kGroups][kRowPitch];  // a value an expert
+
+__device__ float& of_expert(Rows& rows, int expert) {
+  return rows[expert / kGroupExperts][expert % kGroupExperts];
+}
+__device__ float of_expert(const Rows& rows, int expert) {
+  return rows[expert / kGroupExperts][expert % kGroupExperts];
+}
+
+// One token's shared memory.
+struct alignas(16) TokenMemory {
+  Rows logits;
+  float choice[kMostListed + 4];  // b of the listed, then -Inf up to a multiple of four
+  float pick_mixing[kTopK];       // s of the picks
+  float mixing[kMostListed];      // s of the listed
+  std::uint8_t listed[kMostListed];
+  std::uint8_t pick[kTopK];
+  std::uint8_t pad[16];
+};
+static_assert(sizeof(TokenMemory) / 4 % 32 == 8, "the lists of a warp's four tokens lie in different banks");
+static_assert(offsetof(TokenMemory, choice) % 16 == 0 && offsetof(TokenMemory, pick_mixing) % 16 == 0, "vectors");
+
+// Shared memory of a CTA: bias, tokens, then what the kernel counts the local experts' rows with.
+struct GroupedMemory {
+  Rows& bias;
+  TokenMemory* tokens;
+  std::uint32_t* of_local;
+
+  static std::size_t bytes(int tokens, std::size_t local_bytes) {
+    return sizeof(Rows) + static_cast<std::size_t>(tokens) * sizeof(TokenMemory) + local_bytes;
+  }
+
+  __device__ GroupedMemory(char* base, int token_count)
+      : bias(*reinterpret_cast<Rows*>(base)),
+        tokens(reinterpret_cast<TokenMemory*>(base + sizeof(Rows))),
+        of_local(reinterpret_cast<std::uint32_t*>(tokens + token_count)) {}
+};
+
+// One lane's place among the W = kLanes of its token.
+template <int kLanes>
+struct Place {
+  static constexpr int kExpertsALane = kExperts / kLanes;
+  static constexpr int kLanesAGroup = kLanes / kGroups;
+  static constexpr int kTokensAWarp = 32 / kLanes;
+
+  int lane;        // of the token's
+  int first;       // lane of the warp
+  int slot;        // of the token among the CTA's
+  int token;       // within the slab; may be past the last
+  int warp_token;  // the warp's first
+
+  __device__ explicit Place(int first_token) {
+    const int thread = static_cast<int>(threadIdx.x);
+    lane = thread % kLanes;
+    first = thread % 32 - lane;
+    slot = thread / kLanes;
+    token = first_token + slot;
+    warp_token = first_token + thread / 32 * kTokensAWarp;
+  }
+
+  __device__ int first_expert() const { return lane * kExpertsALane; }
+};
+
+// Four logits on their way to shared memory: there after await_logits().
+__device__ void fetch_four(const float* from, float* to) {
+  ptx::cp_async_16(to, from);
+}
+__device__ void fetch_four(const __nv_bfloat16* from, float* to) {
+  *reinterpret_cast<float4*>(to) = load_four(from);
+}
+
+// The logits of the warp's tokens, into their memory. For tokens past the last stand the last one's.
+template <int kLanes, typename Logit>
+__device__ void fetch_logits(const GroupedParams& p, const Place<kLanes>& place, TokenMemory* warp_tokens) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int t = 0; t < Place<kLanes>::kTokensAWarp; ++t) {
+    const int token = min(place.warp_token + t, p.tokens - 1);
+    const Logit* const from = static_cast<const Logit*>(p.logits) + token * p.pitch + lane * 4;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      fetch_four(from + half * 128, &warp_tokens[t].logits[half * 4 + lane / 8][lane % 8 * 4]);
+    }
+  }
+  ptx::cp_async_commit();
+}
+
+__device__ void await_logits() {
+  ptx::cp_async_wait<0>();
+  __syncwarp();
+}
+
+__device__ float approximate_score(float logit, float bias) {
+  return ptx::rcp_approx(1.0f + ptx::ex2_approx(-1.44269504f * logit)) + bias;
+}
+
+// Approximate b of the lane's experts, and the two best of them.
+template <int kExpertsALane>
+__device__ TopTwo approximate(const float* logits, const float* bias, float (&b)[kExpertsALane]) {
+  TopTwo top;
+#pragma unroll
+  for (int i = 0; i < kExpertsALane; i += 4) {
+    const float4 x = *reinterpret_cast<const float4*>(logits + i);
+    const float4 add = *reinterpret_cast<const float4*>(bias + i);
+    b[i] = approximate_score(x.x, add.x);
+    b[i + 1] = approximate_score(x.y, add.y);
+    b[i + 2] = approximate_score(x.z, add.z);
+    b[i + 3] = approximate_score(x.w, add.w);
+    TopTwo pair;
+    pair.best = ptx::max_nan(b[i], b[i + 1]);
+    pair.second = ptx::min_nan(b[i], b[i + 1]);
+    TopTwo other;
+    other.best = ptx::max_nan(b[i + 2], b[i + 3]);
+    other.second = ptx::min_nan(b[i + 2], b[i + 3]);
+    pair.add(other);
+    top.add(pair);
+  }
+  return top;
+}
+
+// The two best of the lane's group.
+template <int kLanes>
+__device__ TopTwo top_two_of_group(TopTwo top) {
+#pragma unroll
+  for (int distance = 1; distance < Place<kLanes>::kLanesAGroup; distance *= 2) {
+    TopTwo other;
+    other.best = __shfl_xor_sync(kAllLanes, top.best, distance);
+    other.second = __shfl_xor_sync(kAllLanes, top.second, distance);
+    top.add(other);
+  }
+  return top;
+}
+
+struct Settled {
+  bool kept;     // the lane's group
+  bool certain;  // whatever the error of the scores
+};
+
+// `score` is approximate, and NaN where the group has a NaN.
+template <int kLanes>
+__device__ Settled settle(const Place<kLanes>& place, float score, float margin) {
+  const float above = score + margin;
+  const float below = score - margin;
+  int better = 0;     // groups that are better for certain
+  int not_worse = 0;  // groups that are not worse for certain, this one among them
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+    const float other = __shfl_sync(kAllLanes, score, place.first + g * Place<kLanes>::kLanesAGroup);
+    better += static_cast<int>(other > above);
+    not_worse += static_cast<int>(other >= below);
+  }
+  const bool kept = not_worse <= kGroupsKept;
+  return {kept, score == score && (kept || better >= kGroupsKept)};
+}
+
+// The least of the kept groups' second-best scores.
+template <int kLanes>
+__device__ float least_second(float second, bool kept) {
+  float least = kept ? second : INFINITY;
+#pragma unroll
+  for (int distance = Place<kLanes>::kLanesAGroup; distance < kLanes; distance *= 2) {
+    least = fminf(least, __shfl_xor_sync(kAllLanes, least, distance));
+  }
+  return least;
+}
+
+// Bit i: expert i of the lane reaches `reach`. By signs of differences: a comparison and an addition to a mask would both
+// fall to the slower of the two pipes, of which the other work takes most.
+template <int kExpertsALane>
+__device__ std::uint32_t reaching(const float (&b)[kExpertsALane], float reach) {
+  std::uint32_t below = 0;
+#pragma unroll
+  for (int i = kExpertsALane - 1; i >= 0; --i) below = __funnelshift_l(__float_as_uint(b[i] - reach), below, 1);
+  return ~below & (0xffffffffu >> (32 - kExpertsALane));
+}
+
+// The sum of x over the token's lanes up to this one.
+template <int kLanes>
+__device__ int inclusive_sum(const Place<kLanes>& place, int x) {
+#pragma unroll
+  for (int distance = 1; distance < kLanes; distance *= 2) {
+    const int before = __shfl_up_sync(kAllLanes, x, static_cast<unsigned>(distance), kLanes);
+    if (place.lane >= distance) x += before;
+  }
+  return x;
+}
+
+// Exact b and s of the listed; no place has a pick yet.
+template <int kLanes>
+__device__ void score_listed(const Place<kLanes>& place, int total, const Rows& bias, TokenMemory& token) {
+#pragma unroll 1
+  for (int c = place.lane; c < total; c += kLanes) {
+    const int expert = token.listed[c];
+    const float s = sigmoid(of_expert(token.logits, expert));
+    token.mixing[c] = s;
+    token.choice[c] = __fadd_rn(s, of_expert(bias, expert));  // choice_score() corrects nothing here
+  }
+  if (place.lane < 4) token.choice[total + place.lane] = -INFINITY;
+  if (place.lane < kTopK) token.pick_mixing[place.lane] = -1.0f;
+  __syncwarp();
+}
+
+__device__ void take(TokenMemory& token, int candidate, int place_of_pick) {
+  if (place_of_pick >= kTopK) return;
+  token.pick_mixing[place_of_pick] = token.mixing[candidate];
+  token.pick[place_of_pick] = token.listed[candidate];
+}
+
+// Each candidate to the last place that its b could have: the number of other candidates that are not smaller. Where
+// candidates with the same b would decide something, a place stays empty; returns whether none did.
+template <int kLanes>
+__device__ bool rank(const Place<kLanes>& place, int total, TokenMemory& token) {
+  constexpr bool kTwo = kLanes < 16;  // candidates a lane at once: with 8 lanes a list has seldom more than 16
+#pragma unroll 1
+  for (int c = place.lane; c < total; c += kTwo ? 2 * kLanes : kLanes) {
+    const bool has_second = kTwo && c + kLanes < total;
+    const float first = token.choice[c];
+    const float second = has_second ? token.choice[c + kLanes] : 0.0f;
+    int first_place = -1;  // the candidate itself is counted, too
+    int second_place = -1;
+#pragma unroll 1
+    for (int other = 0; other < total; other += 4) {
+      const float4 four = *reinterpret_cast<const float4*>(token.choice + other);
+      const float b[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        first_place += static_cast<int>(b[i] >= first);
+        second_place += static_cast<int>(b[i] >= second);
+      }
+    }
+    take(token, c, first_place);
+    if (has_second) take(token, c + kLanes, second_place);
+  }
+  __syncwarp();
+  return __all_sync(kAllLanes, place.lane >= kTopK || token.pick_mixing[place.lane % kTopK] >= 0.0f) != 0;
+}
+
+// The same with ties: they go to the lower expert, which stands first in the list.
+template <int kLanes>
+__device__ void rank_with_ties(const Place<kLanes>& place, int total, TokenMemory& token) {
+#pragma unroll 1
+  for (int c = place.lane; c < total; c += kLanes) {
+    const float mine = token.choice[c];
+    int better = 0;
+#pragma unroll 1
+    for (int other = 0; other < total; ++other) {
+      const float b = token.choice[other];
+      better += static_cast<int>(b > mine || (b == mine && other < c));
+    }
+    take(token, c, better);
+  }
+  __syncwarp();
+}
+
+template <typename Logit>
+__device__ float logit_of(const GroupedParams& p, int token, int expert) {
+  return to_float(static_cast<const Logit*>(p.logits)[min(token, p.tokens - 1) * p.pitch + expert]);
+}
+
+// The picks by exact scores, which take the logits' place, one pick after the other. Slow, and right for all inputs.
+template <int kLanes, typename Logit>
+__device__ void choose_exactly(const GroupedParams& p, const Place<kLanes>& place, const Rows& bias,
+                               TokenMemory& token) {
+  constexpr int kCount = Place<kLanes>::kExpertsALane;
+  float* const row = &of_expert(token.logits, place.first_expert());
+  TopTwo top;
+#pragma unroll 1
+  for (int i = 0; i < kCount; ++i) {
+    row[i] = contract::choice_score(sigmoid(row[i]), of_expert(bias, place.first_expert() + i));
+    top.add(row[i]);
+  }
+  top = top_two_of_group<kLanes>(top);
+  const float score = contract::group_score(top.best, top.second);
+  const int group = place.lane / Place<kLanes>::kLanesAGroup;
+  int better = 0;
+#pragma unroll 1
+  for (int g = 0; g < kGroups; ++g) {
+    const float other = __shfl_sync(kAllLanes, score, place.first + g * Place<kLanes>::kLanesAGroup);
+    better += static_cast<int>(other > score || (other == score && g < group));
+  }
+
+  std::uint64_t last = ~std::uint64_t{0};
+#pragma unroll 1
+  for (int j = 0; j < kTopK; ++j) {
+    std::uint64_t best = 0;
+    if (better < kGroupsKept) {
+#pragma unroll 4
+      for (int i = 0; i < kCount; ++i) {
+        const std::uint64_t key = contract::choice_key(row[i], static_cast<std::uint32_t>(place.first_expert() + i));
+        if (key < last && key > best) best = key;
+      }
+    }
+#pragma unroll
+    for (int distance = 1; distance < kLanes; distance *= 2) {
+      const std::uint64_t other = __shfl_xor_sync(kAllLanes, best, distance);
+      best = other > best ? other : best;
+    }
+    if (place.lane == j) {
+      const auto expert = static_cast<int>(contract::number_of_key(best));
+      const float s = sigmoid(logit_of<Logit>(p, place.token, expert));
+      token.pick_mixing[j] = s != s ? 0.0f : s;
+      token.pick[j] = static_cast<std::uint8_t>(expert);
+    }
+    last = best;
+  }
+  __syncwarp();
+}
+
+// The picks of the warp's tokens, in order, into pick and pick_mixing.
+template <int kLanes, typename Logit>
+__device__ void choose(const GroupedParams& p, const Place<kLanes>& place, const Rows& bias, float margin,
+                       TokenMemory& token) {
+  float b[Place<kLanes>::kExpertsALane];
+  const int expert = place.first_expert();
+  const TopTwo top = top_two_of_group<kLanes>(approximate(&token.logits[expert / kGroupExperts][expert % kGroupExperts],
+                                                          &bias[expert / kGroupExperts][expert % kGroupExperts], b));
+  const Settled group = settle(place, top.best + top.second, margin);
+  const float least = least_second<kLanes>(top.second, group.kept);
+  std::uint32_t candidates = reaching(b, group.kept ? least - margin : INFINITY);
+  const int mine = __popc(candidates);
+  const int end = inclusive_sum(place, mine);
+  const int total = __shfl_sync(kAllLanes, end, place.first + kLanes - 1);
+  if (__all_sync(kAllLanes, group.certain && total <= kMostListed) == 0) {
+    choose_exactly<kLanes, Logit>(p, place, bias, token);
+    return;
+  }
+  BLOCKMOE_CHECK(total >= kTopK);
+  for (int at = end - mine; candidates != 0; candidates &= candidates - 1) {
+    token.listed[at++] = static_cast<std::uint8_t>(expert + __ffs(static_cast<int>(candidates)) - 1);
+  }
+  __syncwarp();
+  score_listed(place, total, bias, token);
+  if (!rank(place, total, token)) rank_with_ties(place, total, token);
+}
+
+// What a lane knows of its token's local picks, of which lane j has pick j.
+struct Pick {
+  std::int32_t local_expert = -1;  // of the lane's own pick, where that is local
+  int slot = 0;                    // local picks before it
+  bool empty = false;              // slot `lane` of the token has no pick
+};
+
+// The picks' weights; the local ones go to the workspace.
+template <int kLanes>
+__device__ Pick finish(const GroupedParams& p, const Place<kLanes>& place, const TokenMemory& token) {
+  const bool has = place.lane < kTopK && place.token < p.tokens;
+  const std::int32_t expert = token.pick[place.lane % kTopK];
+  const bool local = has && is_local(expert, p.local_offset, p.local_experts);
+  const unsigned locals = (__ballot_sync(kAllLanes, local) >> place.first) & ((1u << kTopK) - 1u);
+  Pick pick;
+  pick.slot = __popc(locals & ((1u << place.lane) - 1u));
+  pick.empty = has && place.lane >= __popc(locals) && place.lane < p.picks;
+  const std::int64_t out = static_cast<std::int64_t>(place.token) * p.picks;
+  if (local) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int j = 0; j < kTopK; ++j) sum = contract::rn::add(sum, token.pick_mixing[j]);
+    BLOCKMOE_CHECK(pick.slot < p.picks);
+    pick.local_expert = expert - p.local_offset;
+    p.workspace.pick_expert[out + pick.slot] = pick.local_expert;
+    p.workspace.pick_weight[out + pick.slot] = contract::routing_weight(token.pick_mixing[place.lane], sum, p.factor);
+  }
+  if (pick.empty) p.workspace.pick_expert[out + place.lane] = -1;
+  return pick;
+}
+
+// All of a lane's part in its token: from logits to picks. By all threads of the CTA.
+template <int kLanes, typename Logit>
+__device__ Pick route_token(const GroupedParams& p, const Place<kLanes>& place, const GroupedMemory& memory) {
+  const int thread = static_cast<int>(threadIdx.x);
+  const float bias = thread < kExperts ? bias_of(p.bias, p.bias_type, thread) : 0.0f;
+  const bool warp_has_tokens = place.warp_token < p.tokens;
+  TokenMemory& token = memory.tokens[place.slot];
+  if (warp_has_tokens) fetch_logits<kLanes, Logit>(p, place, &memory.tokens[place.slot - place.first / kLanes]);
+  if (thread < kExperts) of_expert(memory.bias, thread) = bias;
+  const bool small_bias = __syncthreads_and(fabsf(bias) <= kLargestBias) != 0;
+  if (!warp_has_tokens) return Pick();
+  await_logits();
+  choose<kLanes, Logit>(p, place, memory.bias, small_bias ? kMargin : INFINITY, token);
+  return finish(p, place, token);
+}
+
+constexpr int kRouteLanes = 8;  // of route_grouped: 8 warps have a token block
+
+template <typename Logit>
+__global__ void __launch_bounds__(kThreads, kCtasAnSm) route_grouped(const __grid_constant__ GroupedParams p) {
+  ptx::griddepcontrol_launch_dependents();
+  extern __shared__ __align__(16) char shared[];
+  const GroupedMemory memory(shared, plan::kTokenBlock);
+  auto* const counts = reinterpret_cast<std::int32_t*>(memory.of_local);  // [L]
+  for (int e = static_cast<int>(threadIdx.x); e < p.local_experts; e += kThreads) counts[e] = 0;
+  const Place<kRouteLanes> place(static_cast<int>(blockIdx.x) * plan::kTokenBlock);
+  const Pick pick = route_token<kRouteLanes, Logit>(p, place, memory);
+  if (pick.local_expert >= 0) atomicAdd(&counts[pick.local_expert], 1);
+  write_counts(p.workspace, p.local_experts, counts);
+}
+
+constexpr int kTokenWords = kMostTokens / 32;
+
+// What route_and_pack counts local experts with.
+struct LocalExpert {
+  std::uint32_t tokens[kTokenWords];  // bit t % 32 of word t / 32: token t picked the expert
+  std::int32_t begin;                 // its first row
+
+  __device__ int rows_before(int token) const {
+    int rows = 0;
+#pragma unroll
+    for (int w = 0; w < kTokenWords; ++w) {
+      const std::uint32_t earlier = w * 32 + 31 < token ? 0xffffffffu : w * 32 < token ? (1u << token % 32) - 1u : 0u;
+      rows += __popc(tokens[w] & earlier);
+    }
+    return rows;
+  }
+};
+
+// begin of each local expert and the chunk, by one warp.
+__device__ void order_experts(const GroupedParams& p, LocalExpert* experts) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  int before = 0;
+  for (int base = 0; base < p.local_experts; base += 32) {
+    const int e = base + lane;
+    const int mine = e < p.local_experts ? experts[e].rows_before(kMostTokens) : 0;
+    const int end = before + inclusive_sum(Place<32>(0), mine);
+    if (e < p.local_experts) {
+      experts[e].begin = end - mine;
+      p.workspace.expert_begin[e] = end - mine;
+    }
+    before = __shfl_sync(kAllLanes, end, 31);
+  }
+  if (lane == 0) {
+    p.workspace.expert_begin[p.local_experts] = before;
+    p.workspace.chunks[0] = {0, p.tokens, before, 0};
+  }
+}
+
+template <int kLanes, typename Logit>
+__global__ void __launch_bounds__(kLanes*(kLanes == 32 ? kMostWideTokens : kMostTokens))
+    route_and_pack(const __grid_constant__ GroupedParams p) {
+  ptx::griddepcontrol_launch_dependents();
+  extern __shared__ __align__(16) char shared[];
+  const int threads = static_cast<int>(blockDim.x);
+  const int thread = static_cast<int>(threadIdx.x);
+  const GroupedMemory memory(shared, threads / kLanes);
+  auto* const experts = reinterpret_cast<LocalExpert*>(memory.of_local);  // [L]
+  for (int e = thread; e < p.local_experts; e += threads) experts[e] = {};
+  const Place<kLanes> place(0);
+  const Pick pick = route_token<kLanes, Logit>(p, place, memory);
+  if (pick.local_expert >= 0) {
+    atomicOr(&experts[pick.local_expert].tokens[place.token / 32], 1u << place.token % 32);
+  }
+  for (int i = thread; i < p.counter_words; i += threads) p.counters[i] = 0;
+  __syncthreads();
+  if (thread < 32) order_experts(p, experts);
+  __syncthreads();
+
+  const std::int64_t out = static_cast<std::int64_t>(place.token) * p.picks;
+  if (pick.local_expert >= 0) {
+    const LocalExpert& expert = experts[pick.local_expert];
+    const std::int32_t row = expert.begin + expert.rows_before(place.token);
+    p.workspace.row_to_token[row] = place.token;
+    p.workspace.pick_row[out + pick.slot] = row;
+  }
+  if (pick.empty) p.workspace.pick_row[out + place.lane] = -1;
+}
+
+GroupedParams params_of(const Slab& slab) {
+  const contract::Activations& a = slab.activations;
+  GroupedParams p = {};
+  p.logits = a.routing_logits;
+  p.pitch = a.routing_logits_pitch;
+  p.bias = slab.weights.routing_bias;
+  p.bias_type = slab.weights.routing_bias_type;
+  p.tokens = static_cast<int>(a.tokens);
+  p.local_experts = slab.geometry.local_experts;
+  p.local_offset = slab.weights.local_expert_offset;
+  p.factor = slab.weights.routed_scaling_factor;
+  p.picks = slab.sizes.picks;
+  p.counters = slab.counters;
+  p.counter_words = slab.counter_words;
+  p.workspace = slab.workspace;
+  return p;
+}
+
+std::size_t route_bytes(int local_experts) {
+  return GroupedMemory::bytes(plan::kTokenBlock, static_cast<std::size_t>(local_experts) * sizeof(std::int32_t));
+}
+
+// Lanes a token of route_and_pack. While the SM's schedulers have issue slots to spare, the chain of a token's instructions
+// is all that counts, and with a whole warp it is the shortest.
+int lanes_of(std::int64_t tokens) {
+  return tokens <= kMostWideTokens ? 32 : 8;
+}
+
+// At least as many as there are experts, each of whose bias takes a thread.
+int threads_of(std::int64_t tokens) {
+  const int warps = static_cast<int>((tokens * lanes_of(tokens) + 31) / 32);
+  return warps * 32 < kExperts ? kExperts : warps * 32;
+}
+
+std::size_t route_and_pack_bytes(std::int64_t tokens, int local_experts) {
+  return GroupedMemory::bytes(threads_of(tokens) / lanes_of(tokens),
+                              static_cast<std::size_t>(local_experts) * sizeof(LocalExpert));
+}
+
+template <typename Logit>
+Error launch_one_cta(const Slab& slab, cudaStream_t stream) {
+  const std::int64_t tokens = slab.activations.tokens;
+  LaunchShape shape;
+  shape.block = static_cast<unsigned>(threads_of(tokens));
+  shape.shared_bytes = route_and_pack_bytes(tokens, slab.geometry.local_experts);
+  return lanes_of(tokens) == 32
+             ? launch_kernel("route_and_pack", route_and_pack<32, Logit>, shape, stream, params_of(slab))
+             : launch_kernel("route_and_pack", route_and_pack<8, Logit>, shape, stream, params_of(slab));
+}
+
+template <typename Logit>
+Error prepare_all(std::size_t route, std::size_t one_cta) {
+  return first_error([&] { return prepare_kernel("route_grouped", route_grouped<Logit>, route); },
+                     [&] { return prepare_kernel("route_and_pack", route_and_pack<32, Logit>, one_cta); },
+                     [&] { return prepare_kernel("route_and_pack", route_and_pack<8, Logit>, one_cta); });
+}
+
+}  // namespace
+
+bool is_grouped(const contract::Geometry& g) {
+  return g.experts == kExperts && g.n_group == kGroups && g.topk_group == kGroupsKept && g.top_k == kTopK;
+}
+
+bool is_grouped(const Slab& slab) {
+  const contract::Activations& a = slab.activations;
+  return is_grouped(slab.geometry) && readable_by_four(a.routing_logits, a.routing_logits_type, a.routing_logits_pitch);
+}
+
+Error launch_route_grouped(const Slab& slab, cudaStream_t stream) {
+  LaunchShape shape;
+  shape.grid = static_cast<unsigned>((slab.activations.tokens + plan::kTokenBlock - 1) / plan::kTokenBlock);
+  shape.block = kThreads;
+  shape.shared_bytes = route_bytes(slab.geometry.local_experts);
+  return slab.activations.routing_logits_type == contract::FloatType::f32
+             ? launch_kernel("route_grouped", route_grouped<float>, shape, stream, params_of(slab))
+             : launch_kernel("route_grouped", route_grouped<__nv_bfloat16>, shape, stream, params_of(slab));
+}
+
+bool fits_one_cta(const Slab& slab) {
+  const std::int64_t tokens = slab.activations.tokens;
+  return tokens <= kMostTokens && slab.sizes.max_chunks == 1 &&
+         route_and_pack_bytes(tokens, slab.geometry.local_experts) <= static_cast<std::size_t>(slab.shared_memory);
+}
+
+Error launch_route_and_pack(const Slab& slab, cudaStream_t stream) {
+  const TraceRange range("route and pack");
+  return slab.activations.routing_logits_type == contract::FloatType::f32 ? launch_one_cta<float>(slab, stream)
+                                                                          : launch_one_cta<__nv_bfloat16>(slab, stream);
+}
+
+Error prepare_route_grouped(std::int32_t local_experts, std::int32_t shared_memory) {
+  const std::size_t most = route_and_pack_bytes(kMostTokens, local_experts);
+  const auto there = static_cast<std::size_t>(shared_memory);
+  const std::size_t one_cta = most < there ? most : there;
+  return first_error([&] { return prepare_all<float>(route_bytes(local_experts), one_cta); },
+                     [&] { return prepare_all<__nv_bfloat16>(route_bytes(local_experts), one_cta); });
+}
+
+}  // namespace blockmoe::kernels::stages
