@@ -391,20 +391,19 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
       release();
       promote<kWidth>(acc[1], second, column, weight.y);
     } else {
-      constexpr int kHeld = kWidth <= 96 ? 2 : 1;  // scales read while the wgmma run, as registers allow
+      // Scales read while the first box's wgmma run and kept for the second's, as many as registers allow.
+      constexpr int kFours = (kWidth + 15) / 16;
+      constexpr int kHeld = kWidth <= 112 ? kFours : kWidth <= 120 ? 7 : 5;
       float4 held[kHeld];
-      const auto hold = [&] {
-#pragma unroll
-        for (int j = 0; j < kHeld; ++j) held[j] = columns[4 * j];
-      };
-      const auto column = [&](int j) { return j < kHeld ? held[j] : columns[4 * j]; };
       float partial[kWidth / 2];
       ptx::pin_registers(partial);
       wait_for_turn(warpgroup);
       ptx::wgmma_fence();
       multiply_block<kWidth>(partial, box0, rows);
       pass_turn(warpgroup);
-      hold();
+#pragma unroll
+      for (int j = 0; j < kHeld; ++j) held[j] = columns[4 * j];
+      const auto column = [&](int j) { return j < kHeld ? held[j] : columns[4 * j]; };
       const float2 weight = *reinterpret_cast<const float2*>(scales.weight);
       ptx::wgmma_wait_group<0>();
       ptx::pin_registers(partial);
@@ -414,7 +413,6 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
       ptx::wgmma_fence();
       multiply_block<kWidth>(partial, box1, rows);
       pass_turn(warpgroup);
-      hold();
       ptx::wgmma_wait_group<0>();
       ptx::pin_registers(partial);
       release();
