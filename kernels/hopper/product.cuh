@@ -172,19 +172,24 @@ struct ProductParams {
   std::uint32_t* flags;      // [CTAs, 2] 1 when a warpgroup has left its sums; zero before the launch
 };
 
-// Warp 0, one lane: both boxes of each K block. Shortly before the last the next kernel may start: that takes it as long as
-// the rest takes to arrive, and its first weights then fill the time in which this one adds up, finishes and stores.
+// Warp 0, one lane: both boxes of each K block. An expert's last column tile lets its weights go from L2; those before it, which
+// run beside it a few K blocks apart, leave them there.
+//
+// Shortly before the last K block the next kernel may start: that takes it as long as the rest takes to arrive, and its first
+// weights then fill the time in which this one adds up, finishes and stores.
 template <class Product, class S>
 __device__ __forceinline__ void stream_weights(Smem<S>& smem, const CUtensorMap* map,
                                                const typename Product::Params& params) {
   RingProducer<S::kSlots> ring(smem.ring);
-  const std::uint64_t policy = ptx::l2_evict_first();
+  const std::uint64_t last_reader = ptx::l2_evict_first(), earlier_reader = ptx::l2_evict_normal();
   Item item;
   std::int32_t left = 0;
   for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) left += item.k_end - item.k_begin;
   if (left < kBlocksToStartNext) ptx::griddepcontrol_launch_dependents();
   for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) {
-    const BoxRows boxes = Product::box_rows(params, smem.table.find(item.tile));
+    const Tile tile = smem.table.find(item.tile);
+    const BoxRows boxes = Product::box_rows(params, tile);
+    const std::uint64_t policy = smem.table.is_last(tile.columns) ? last_reader : earlier_reader;
     for (std::int32_t k = item.k_begin; k < item.k_end; ++k, --left) {
       auto& slot = smem.slots[ring.acquire()];
       ring.announce(kBoxes * kBoxBytes);
