@@ -161,6 +161,7 @@ struct BoxRows {
 // What a product needs beside its own parameters.
 struct ProductParams {
   const stages::Chunk* chunk;
+  bool first_chunk;                  // of the slab: pack may be running still. A later chunk may be empty
   const std::int32_t* expert_begin;  // [L + 1] of the chunk
   const float* weight_scale;         // [rows of W / 128, K/128]
   Rows rows;
@@ -540,6 +541,10 @@ __device__ __forceinline__ void run_product(const CUtensorMap& map, const typena
   auto* const tables = reinterpret_cast<std::int32_t*>(memory + sizeof(Smem<S>));
   const int warp = static_cast<int>(threadIdx.x) / 32;
 
+  if (!params.product.first_chunk && params.product.chunk->rows == 0) {
+    ptx::griddepcontrol_wait();
+    return;
+  }
   if (threadIdx.x == 0) {
     ptx::prefetch_tensormap(&map);
     for (std::uint64_t& barrier : smem.landed) ptx::mbarrier_init(&barrier, kGatherThreads);
