@@ -53,6 +53,11 @@ struct ColumnTable {
     return {{low, row_begin[low] + offset, min(width, rows - offset)}, weight_tile};
   }
 
+  // No other column tile of the expert comes behind.
+  __device__ bool is_last(const ColumnTile& columns) const {
+    return columns.row + columns.rows == row_begin[columns.expert + 1];
+  }
+
   // By one whole warp.
   __device__ void build(const std::int32_t* expert_begin) const {
     const std::int32_t lane = static_cast<std::int32_t>(threadIdx.x) % 32;

@@ -28,6 +28,7 @@ struct Gemm1 {
 
   // Its rows come from pack, the kernel before it.
   static constexpr bool kTableBeforeWait = false;
+  static constexpr bool kIndexed = true;  // rows are tokens
 
   static __device__ __forceinline__ BoxRows box_rows(const Params& params, const Tile& tile) {
     const std::int32_t base = tile.columns.expert * 2 * params.intermediate + tile.weight_tile * kBoxRows;

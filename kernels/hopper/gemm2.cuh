@@ -27,6 +27,7 @@ struct Gemm2 {
 
   // pack's results were there before gemm1 let this kernel start.
   static constexpr bool kTableBeforeWait = true;
+  static constexpr bool kIndexed = false;  // rows lie in order
 
   static __device__ __forceinline__ std::int32_t first_column(const Tile& tile) {
     return tile.weight_tile * kBoxes * kBoxRows;

@@ -11,8 +11,9 @@
 //   warpgroup 0  warp 0 streams weights; warps 2 and 3 gather rows and scales; warp 1 hands over what they gathered
 //   warpgroups 1 and 2 multiply: each has 64 rows of either box, so that both of a tile's accumulators are in one thread
 //
-// Cost of a K block: 32 KB of weights, which is 1600 cycles of an SM's share of the memory's 4.6 TB/s; 8 N cycles of wgmma;
-// (N / 4) * 3 instructions of promotion a thread and box. So weights decide up to about N = 96.
+// Cost of a K block: 32 KB of weights, which is 1600 cycles of an SM's share of the memory's 4.6 TB/s; 8 N cycles of wgmma, which
+// reads 128 bytes of shared memory in 256 + 4 N of them; (N / 4) * 3 instructions of promotion a thread and box; 3 N / 8 + 55
+// instructions of gathering in each of two warps. So weights decide up to about N = 96, then the matrix unit and shared memory.
 #pragma once
 
 #include <cuda.h>
@@ -24,9 +25,11 @@
 #include "hopper/ring.cuh"
 #include "hopper/split.h"
 #include "plan/hopper_tuning.h"
+#include "plan/sizes.h"
 #include "ptx/barrier.h"
 #include "ptx/cp_async.h"
 #include "ptx/fence.h"
+#include "ptx/forget.h"
 #include "ptx/griddepcontrol.h"
 #include "ptx/setmaxnreg.h"
 #include "ptx/thread_index.h"
@@ -49,7 +52,6 @@ inline constexpr int kThreads = kCopyThreads + kMultiplyThreads;
 inline constexpr int kBlocksToStartNext = 10;  // K blocks before a CTA's last when the next kernel may start
 
 // Named barriers. A warpgroup's own: kWarpgroupBarrier + 0 or 1.
-inline constexpr int kGatherBarrier = 1;
 inline constexpr int kMultiplyBarrier = 2;
 inline constexpr int kWarpgroupBarrier = 3;
 inline constexpr int kTurnBarrier = 5;  // and 6: a warpgroup's turn to issue wgmma
@@ -119,7 +121,6 @@ struct Smem {
   Scales scales[2 * S::kSlots];                          // one a slot and parity: read after the slot was released
   float amax[kMultiplyWarps][S::kMaxWidth];
   float inverse[S::kMaxWidth];
-  std::uint32_t source_row[S::kMaxWidth];
   Split split;
   ColumnTable table;
   Ring<S::kSlots> ring;
@@ -143,10 +144,10 @@ __device__ __forceinline__ int column_place(int n) {
   return pair_of_tiles * 16 + quad_lane * 4 + tile * 2 + low;
 }
 
-// X: row r of the chunk is row index[r] of `codes` (or row r, without an index).
+// X: row r of the chunk is row index[row_base + r] of `codes`, or row r where the product has no index.
 struct Rows {
   const std::uint8_t* codes;  // [.., K] e4m3
-  std::int64_t pitch;         // bytes from row to row
+  std::uint32_t pitch;        // bytes from row to row
   const float* scale;         // [K/128, ..]
   std::int64_t scale_pitch;
   const std::int32_t* index;
@@ -160,6 +161,7 @@ struct BoxRows {
 // What a product needs beside its own parameters.
 struct ProductParams {
   const stages::Chunk* chunk;
+  bool first_chunk;                  // of the slab: pack may be running still. A later chunk may be empty
   const std::int32_t* expert_begin;  // [L + 1] of the chunk
   const float* weight_scale;         // [rows of W / 128, K/128]
   Rows rows;
@@ -171,19 +173,24 @@ struct ProductParams {
   std::uint32_t* flags;      // [CTAs, 2] 1 when a warpgroup has left its sums; zero before the launch
 };
 
-// Warp 0, one lane: both boxes of each K block. Shortly before the last the next kernel may start: that takes it as long as
-// the rest takes to arrive, and its first weights then fill the time in which this one adds up, finishes and stores.
+// Warp 0, one lane: both boxes of each K block. An expert's last column tile lets its weights go from L2; those before it, which
+// run beside it a few K blocks apart, leave them there.
+//
+// Shortly before the last K block the next kernel may start: that takes it as long as the rest takes to arrive, and its first
+// weights then fill the time in which this one adds up, finishes and stores.
 template <class Product, class S>
 __device__ __forceinline__ void stream_weights(Smem<S>& smem, const CUtensorMap* map,
                                                const typename Product::Params& params) {
   RingProducer<S::kSlots> ring(smem.ring);
-  const std::uint64_t policy = ptx::l2_evict_first();
+  const std::uint64_t last_reader = ptx::l2_evict_first(), earlier_reader = ptx::l2_evict_normal();
   Item item;
   std::int32_t left = 0;
   for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) left += item.k_end - item.k_begin;
   if (left < kBlocksToStartNext) ptx::griddepcontrol_launch_dependents();
   for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) {
-    const BoxRows boxes = Product::box_rows(params, smem.table.find(item.tile));
+    const Tile tile = smem.table.find(item.tile);
+    const BoxRows boxes = Product::box_rows(params, tile);
+    const std::uint64_t policy = smem.table.is_last(tile.columns) ? last_reader : earlier_reader;
     for (std::int32_t k = item.k_begin; k < item.k_end; ++k, --left) {
       auto& slot = smem.slots[ring.acquire()];
       ring.announce(kBoxes * kBoxBytes);
@@ -196,55 +203,102 @@ __device__ __forceinline__ void stream_weights(Smem<S>& smem, const CUtensorMap*
   }
 }
 
-// Warps 2 and 3: rows and scales of each K block. They arrive at `landed` when the copies have, so that as many K blocks are
-// on their way as the ring has slots.
+// Warps 2 and 3, one item's rows and scales. They arrive at `landed` when the copies have, so that as many K blocks are on
+// their way as the ring has slots.
+//
+// A thread copies the same 16 bytes of every eighth row. Its rows' numbers stay in registers, two in each, so that 16 bytes
+// cost three instructions (number, address, copy) and nothing is looked up or tested in a K block. Columns beyond the rows
+// repeat the tile's first row; they are never stored, and no column sees another.
 template <class Product, class S>
-__device__ __forceinline__ void gather_rows(Smem<S>& smem, const typename Product::Params& params,
-                                            const std::int32_t* index) {
-  constexpr int kRowsAPass = kGatherThreads / 8;
-  const int thread = static_cast<int>(threadIdx.x) - kFirstGatherThread;
-  const int first = thread / 8, chunk = thread % 8;               // row of a pass, 16 bytes of it
-  const int place = first * kBlock + (chunk ^ (first % 8)) * 16;  // swizzled; the same in every pass of 8 rows
-  static_assert(kRowsAPass == 8, "the swizzle repeats every 8 rows");
-  const Rows& rows = params.product.rows;
+struct Gather {
+  Smem<S>& smem;
+  RingProducer<S::kSlots>& ring;
+  const ProductParams& product;
+  const std::int32_t* index;  // numbers of the tile's rows behind `codes`; where rows lie in order, none
+  std::int32_t count;         // rows of the tile
+  std::int32_t k_blocks;
+  const std::uint8_t* codes;  // from the item's first K block on
+  const float* scale;
+  std::int32_t weight_scale_end;  // behind the item's last weight scale; for the first two threads, of a box each
+
+  __device__ __forceinline__ std::uint32_t number_of(int column) const {
+    const std::int32_t row = column < count ? column : 0;
+    if constexpr (Product::kIndexed) return static_cast<std::uint32_t>(__ldcg(index + row));
+    return static_cast<std::uint32_t>(row);
+  }
+
+  template <int kWidth>
+  __device__ __forceinline__ void run() const {
+    constexpr int kRowsAPass = kGatherThreads / 8;
+    constexpr int kPasses = kWidth / kRowsAPass;
+    constexpr int kScalePasses = (kWidth + kGatherThreads - 1) / kGatherThreads;
+    static_assert(kRowsAPass == 8 && kWidth % kRowsAPass == 0, "the swizzle repeats every 8 rows");
+    static_assert(kGatherThreads % 16 == 0, "column_place() repeats every 16 columns");
+    static_assert(plan::kMaxSlabTokens <= 1 << 16 && S::kMaxWidth <= 1 << 16, "two row numbers a register");
+    const int thread = ptx::thread_index() - kFirstGatherThread;
+    const int first = thread / 8, chunk = thread % 8;  // row of a pass, 16 bytes of it
+    std::uint32_t numbers[(kPasses + 1) / 2], scale_numbers[kScalePasses];
+#pragma unroll
+    for (int pass = 0; pass < kPasses; pass += 2) {
+      numbers[pass / 2] = number_of(pass * kRowsAPass + first);
+      if (pass + 1 < kPasses) numbers[pass / 2] |= number_of((pass + 1) * kRowsAPass + first) << 16;
+    }
+#pragma unroll
+    for (int pass = 0; pass < kScalePasses; ++pass) scale_numbers[pass] = number_of(pass * kGatherThreads + thread);
+
+    const std::uint8_t* from = codes + chunk * 16;
+    const float* scale_from = scale;
+    const int place = first * kBlock + (chunk ^ first) * 16;  // swizzled; the same in every pass
+    const int scale_place = column_place(thread);
+#pragma unroll 1
+    for (std::int32_t left = k_blocks; left > 0; --left) {
+      const int slot = ring.acquire();
+      std::uint8_t* const to = smem.slots[slot].rows + place;
+#pragma unroll
+      for (std::uint32_t& two : numbers) ptx::forget(two);
+      std::uint32_t pitch = product.rows.pitch;
+      ptx::forget(pitch);
+#pragma unroll
+      for (int pass = 0; pass < kPasses; ++pass) {
+        const std::uint32_t two = numbers[pass / 2];
+        const std::uint32_t number = pass % 2 == 0 ? two & 0xffffu : two >> 16;
+        ptx::cp_async_16(to + pass * kRowsAPass * kBlock, from + static_cast<std::uint64_t>(number) * pitch);
+      }
+      auto& scales = smem.scales[slot + static_cast<int>(ring.parity()) * S::kSlots];
+#pragma unroll
+      for (int pass = 0; pass < kScalePasses; ++pass) {
+        if (pass * kGatherThreads + thread < kWidth) {
+          ptx::cp_async_4(&scales.column[scale_place + pass * kGatherThreads], scale_from + scale_numbers[pass]);
+        }
+      }
+      if (thread < kBoxes) ptx::cp_async_4(&scales.weight[thread], product.weight_scale + (weight_scale_end - left));
+      ptx::cp_async_mbarrier_arrive(&smem.landed[slot]);
+      ring.advance();
+      from += kBlock;
+      scale_from += product.rows.scale_pitch;
+    }
+  }
+};
+
+template <class Product, class S>
+__device__ __forceinline__ void gather_rows(Smem<S>& smem, const typename Product::Params& params) {
+  const ProductParams& product = params.product;
+  const Rows& rows = product.rows;
   RingProducer<S::kSlots> ring(smem.ring);
   Item item;
   for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) {
     const Tile tile = smem.table.find(item.tile);
     const BoxRows boxes = Product::box_rows(params, tile);
-    const int count = tile.columns.rows;
-    const int width = WidthsOf<S>::round(count);
-    ptx::named_barrier_sync(kGatherBarrier, kGatherThreads);  // no warp reads the last tile's sources any more
-    for (int n = thread; n < width; n += kGatherThreads) {
-      const std::int32_t row = tile.columns.row + (n < count ? n : 0);
-      smem.source_row[n] = static_cast<std::uint32_t>(index != nullptr ? __ldcg(index + row) : row);
-    }
-    ptx::named_barrier_sync(kGatherBarrier, kGatherThreads);
-
-    const std::uint8_t* from = rows.codes + static_cast<std::int64_t>(item.k_begin) * kBlock + chunk * 16;
-    const float* scale = rows.scale + item.k_begin * rows.scale_pitch;
-    const std::int64_t block_row = (thread == 0 ? boxes.row[0] : boxes.row[1]) / kBlock;
-    const float* weight_scale = params.product.weight_scale + block_row * params.product.k_blocks + item.k_begin;
-    for (std::int32_t left = item.k_end - item.k_begin; left > 0; --left) {
-      const int number = ring.acquire();
-      std::uint8_t* const to = smem.slots[number].rows + place;
-#pragma unroll 2
-      for (int n = 0; n < width; n += kRowsAPass) {
-        const std::uint32_t row = smem.source_row[n + first];
-        ptx::cp_async_16_or_zeros(to + n * kBlock, from + row * rows.pitch, n + first < count);
-      }
-      auto& scales = smem.scales[number + ring.parity() * S::kSlots];
-#pragma unroll 1
-      for (int n = thread; n < width; n += kGatherThreads) {
-        ptx::cp_async_4_or_zeros(&scales.column[column_place(n)], scale + smem.source_row[n], n < count);
-      }
-      if (thread < kBoxes) ptx::cp_async_4_or_zeros(&scales.weight[thread], weight_scale, true);
-      ptx::cp_async_mbarrier_arrive(&smem.landed[number]);
-      ring.advance();
-      from += kBlock;
-      scale += rows.scale_pitch;
-      ++weight_scale;
-    }
+    const std::int32_t box = (ptx::thread_index() == kFirstGatherThread ? boxes.row[0] : boxes.row[1]) / kBoxRows;
+    const std::int64_t k = item.k_begin;
+    const std::int64_t first = Product::kIndexed ? 0 : tile.columns.row;
+    const std::int32_t* index = nullptr;
+    if constexpr (Product::kIndexed) index = rows.index + product.chunk->row_base + tile.columns.row;
+    WidthsOf<S>::with(
+        tile.columns.rows,
+        Gather<Product, S>{smem, ring, product, index, tile.columns.rows, item.k_end - item.k_begin,
+                           rows.codes + first * rows.pitch + k * kBlock, rows.scale + first + k * rows.scale_pitch,
+                           box * product.k_blocks + item.k_end});
   }
 }
 
@@ -343,20 +397,19 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
       release();
       promote<kWidth>(acc[1], second, column, weight.y);
     } else {
-      constexpr int kHeld = kWidth <= 96 ? 2 : 1;  // scales read while the wgmma run, as registers allow
+      // Scales read while the first box's wgmma run and kept for the second's, as many as registers allow.
+      constexpr int kFours = (kWidth + 15) / 16;
+      constexpr int kHeld = kWidth <= 112 ? kFours : kWidth <= 120 ? 7 : 5;
       float4 held[kHeld];
-      const auto hold = [&] {
-#pragma unroll
-        for (int j = 0; j < kHeld; ++j) held[j] = columns[4 * j];
-      };
-      const auto column = [&](int j) { return j < kHeld ? held[j] : columns[4 * j]; };
       float partial[kWidth / 2];
       ptx::pin_registers(partial);
       wait_for_turn(warpgroup);
       ptx::wgmma_fence();
       multiply_block<kWidth>(partial, box0, rows);
       pass_turn(warpgroup);
-      hold();
+#pragma unroll
+      for (int j = 0; j < kHeld; ++j) held[j] = columns[4 * j];
+      const auto column = [&](int j) { return j < kHeld ? held[j] : columns[4 * j]; };
       const float2 weight = *reinterpret_cast<const float2*>(scales.weight);
       ptx::wgmma_wait_group<0>();
       ptx::pin_registers(partial);
@@ -366,7 +419,6 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
       ptx::wgmma_fence();
       multiply_block<kWidth>(partial, box1, rows);
       pass_turn(warpgroup);
-      hold();
       ptx::wgmma_wait_group<0>();
       ptx::pin_registers(partial);
       release();
@@ -489,6 +541,10 @@ __device__ __forceinline__ void run_product(const CUtensorMap& map, const typena
   auto* const tables = reinterpret_cast<std::int32_t*>(memory + sizeof(Smem<S>));
   const int warp = static_cast<int>(threadIdx.x) / 32;
 
+  if (!params.product.first_chunk && params.product.chunk->rows == 0) {
+    ptx::griddepcontrol_wait();
+    return;
+  }
   if (threadIdx.x == 0) {
     ptx::prefetch_tensormap(&map);
     for (std::uint64_t& barrier : smem.landed) ptx::mbarrier_init(&barrier, kGatherThreads);
@@ -516,9 +572,7 @@ __device__ __forceinline__ void run_product(const CUtensorMap& map, const typena
       if (threadIdx.x == 32) hand_over_rows(smem);
     } else {
       if (Product::kTableBeforeWait) ptx::griddepcontrol_wait();
-      const std::int32_t* const index =
-          params.product.rows.index == nullptr ? nullptr : params.product.rows.index + params.product.chunk->row_base;
-      gather_rows<Product>(smem, params, index);
+      gather_rows<Product>(smem, params);
     }
   } else {
     ptx::setmaxnreg_increase<S::kMultiplyRegisters>();

@@ -60,6 +60,7 @@ ProductParams common(const stages::Slab& slab, std::int32_t chunk, std::int32_t 
                      const Config& config) {
   ProductParams p{};
   p.chunk = slab.workspace.chunks + chunk;
+  p.first_chunk = chunk == 0;
   p.expert_begin = slab.workspace.expert_begin + static_cast<std::int64_t>(chunk) * (slab.geometry.local_experts + 1);
   p.experts = slab.geometry.local_experts;
   p.most_pieces = config.most_pieces;
@@ -93,7 +94,8 @@ cudaError_t launch_gemm1(const stages::Slab& slab, std::int32_t chunk, const Map
   Gemm1::Params p{};
   p.product = common(slab, chunk, 0, scratch, config);
   p.product.weight_scale = slab.weights.w13_scale;
-  p.product.rows = {a.hidden, a.hidden_pitch, a.hidden_scale, a.hidden_scale_pitch, slab.workspace.row_to_token};
+  p.product.rows = {a.hidden, static_cast<std::uint32_t>(a.hidden_pitch), a.hidden_scale, a.hidden_scale_pitch,
+                    slab.workspace.row_to_token};
   p.product.weight_tiles = static_cast<std::int32_t>(g.intermediate_blocks());
   p.product.k_blocks = static_cast<std::int32_t>(g.hidden_blocks());
   p.intermediate = static_cast<std::int32_t>(g.intermediate);
@@ -111,7 +113,8 @@ cudaError_t launch_gemm2(const stages::Slab& slab, std::int32_t chunk, const Map
   Gemm2::Params p{};
   p.product = common(slab, chunk, 1, scratch, config);
   p.product.weight_scale = slab.weights.w2_scale;
-  p.product.rows = {slab.workspace.inter, g.intermediate, slab.workspace.inter_scale, slab.sizes.row_capacity, nullptr};
+  p.product.rows = {slab.workspace.inter, static_cast<std::uint32_t>(g.intermediate), slab.workspace.inter_scale,
+                    slab.sizes.row_capacity, nullptr};
   p.product.weight_tiles = static_cast<std::int32_t>((g.hidden_blocks() + kBoxes - 1) / kBoxes);
   p.product.k_blocks = static_cast<std::int32_t>(g.intermediate_blocks());
   p.hidden = static_cast<std::int32_t>(g.hidden);

@@ -36,6 +36,14 @@ std::int64_t tokens_of_ordinary_routing(const contract::Geometry& g, std::int64_
   return std::max<std::int64_t>(round_down(rows * 2 * g.experts / (3 * picks), kTokenBlock), kTokenBlock);
 }
 
+// The most tokens whose rows stay in f32: by ordinary routing they fill kF32RowBytes, and they fit the budget.
+std::int64_t most_f32_tokens(const contract::Geometry& g) {
+  const std::int64_t bytes_times_experts = g.hidden * 4 * g.top_k * g.local_experts;  // a token's
+  const std::int64_t in_f32 = round_down(kF32RowBytes * g.experts / bytes_times_experts, kTokenBlock);
+  return std::min(std::max<std::int64_t>(in_f32, kTokenBlock),
+                  tokens_of_ordinary_routing(g, rows_in_budget(g, RowType::f32)));
+}
+
 // A chunk ends before the token block that does not fit, so that all but the last hold at least this many rows.
 std::int64_t rows_of_a_full_chunk(std::int64_t capacity, std::int64_t picks) {
   return capacity - kTokenBlock * picks + 1;
@@ -46,7 +54,7 @@ std::int64_t rows_of_a_full_chunk(std::int64_t capacity, std::int64_t picks) {
 Sizes sizes_of(const contract::Geometry& g, std::int64_t tokens) {
   Sizes s;
   s.picks = g.max_local_picks();
-  s.row_type = tokens <= tokens_of_ordinary_routing(g, rows_in_budget(g, RowType::f32)) ? RowType::f32 : RowType::bf16;
+  s.row_type = tokens <= most_f32_tokens(g) ? RowType::f32 : RowType::bf16;
 
   const std::int64_t rows = rows_in_budget(g, s.row_type);
   const std::int64_t one_chunk = tokens_of_ordinary_routing(g, rows);
@@ -94,8 +102,7 @@ Offsets offsets_of(const contract::Geometry& g, const Sizes& s) {
 std::size_t workspace_bytes(const contract::Geometry& g, std::int64_t max_tokens) {
   // Within a row type the need grows with T; the largest call of each type decides.
   const auto need = [&g](std::int64_t tokens) { return offsets_of(g, sizes_of(g, tokens)).bytes; };
-  const std::int64_t last_f32 = tokens_of_ordinary_routing(g, rows_in_budget(g, RowType::f32));
-  return std::max(need(max_tokens), need(std::min(max_tokens, last_f32)));
+  return std::max(need(max_tokens), need(std::min(max_tokens, most_f32_tokens(g))));
 }
 
 }  // namespace blockmoe::kernels::plan

@@ -4,7 +4,9 @@
 //   output    [T', H] bf16 out, rows aligned to 16 bytes: every element of the chunk's tokens, zeros for a token without
 //             a local pick
 //
-// A CTA takes (token, segment of 1024 columns), 8 columns a thread.
+// A CTA takes (token, segment of 1024 columns), 8 columns a thread. It looks up the next unit's rows while this one's are on
+// their way (the first one's before gemm2 has ended: they are pack's, and pack ended before gemm2 began), and asks for several
+// rows before it adds the first.
 #include <cstdint>
 
 #include <cuda_bf16.h>
@@ -21,7 +23,11 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kColumnsAThread = 8;
 constexpr int kSegment = kThreads * kColumnsAThread;
-constexpr int kCtasAnSm = 16;
+constexpr int kBytesAtOnce = 64;  // of rows that a thread waits for: four bf16 rows or two in f32
+constexpr int kCtasAnSm = 10;     // as many as have registers for that
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+static_assert(contract::kMaxTopK <= 32, "a lane a pick");
 
 struct CombineParams {
   int hidden;  // H
@@ -32,22 +38,39 @@ struct CombineParams {
   Workspace workspace;
 };
 
-__device__ void load(const float* at, float (&x)[kColumnsAThread]) {
-  const float4 low = *reinterpret_cast<const float4*>(at);
-  const float4 high = *reinterpret_cast<const float4*>(at + 4);
-  x[0] = low.x, x[1] = low.y, x[2] = low.z, x[3] = low.w;
-  x[4] = high.x, x[5] = high.y, x[6] = high.z, x[7] = high.w;
-}
+// The 8 columns of a row as they lie in memory.
+template <typename Row>
+struct Columns;
 
-__device__ void load(const __nv_bfloat16* at, float (&x)[kColumnsAThread]) {
-  const uint4 raw = *reinterpret_cast<const uint4*>(at);
-  const std::uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    x[2 * i] = __uint_as_float(words[i] << 16);
-    x[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+template <>
+struct Columns<float> {
+  float4 low, high;
+
+  __device__ void load(const float* at) {
+    low = *reinterpret_cast<const float4*>(at);
+    high = *reinterpret_cast<const float4*>(at + 4);
   }
-}
+  __device__ void add_to(float (&sum)[kColumnsAThread], float weight) const {
+    const float x[kColumnsAThread] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+    for (int i = 0; i < kColumnsAThread; ++i) sum[i] = __fmaf_rn(weight, x[i], sum[i]);
+  }
+};
+
+template <>
+struct Columns<__nv_bfloat16> {
+  uint4 pairs;
+
+  __device__ void load(const __nv_bfloat16* at) { pairs = *reinterpret_cast<const uint4*>(at); }
+  __device__ void add_to(float (&sum)[kColumnsAThread], float weight) const {
+    const std::uint32_t words[kColumnsAThread / 2] = {pairs.x, pairs.y, pairs.z, pairs.w};
+#pragma unroll
+    for (int i = 0; i < kColumnsAThread / 2; ++i) {
+      sum[2 * i] = __fmaf_rn(weight, __uint_as_float(words[i] << 16), sum[2 * i]);
+      sum[2 * i + 1] = __fmaf_rn(weight, __uint_as_float(words[i] & 0xffff0000u), sum[2 * i + 1]);
+    }
+  }
+};
 
 __device__ void store(const float (&x)[kColumnsAThread], std::uint16_t* at) {
   std::uint32_t words[4];
@@ -60,29 +83,50 @@ __device__ void store(const float (&x)[kColumnsAThread], std::uint16_t* at) {
 }
 
 template <typename Row>
-__global__ void __launch_bounds__(kThreads) combine(const __grid_constant__ CombineParams p) {
+__global__ void __launch_bounds__(kThreads, kCtasAnSm) combine(const __grid_constant__ CombineParams p) {
+  constexpr int kRowsAtOnce = kBytesAtOnce / (kColumnsAThread * static_cast<int>(sizeof(Row)));
+  const Chunk chunk = p.workspace.chunks[p.chunk];
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const auto segments = static_cast<unsigned>((p.hidden + kSegment - 1) / kSegment);
+  const unsigned units = static_cast<unsigned>(chunk.token_end - chunk.token_begin) * segments;
+  const auto slots_of = [&](unsigned unit) {
+    return (chunk.token_begin + static_cast<std::int64_t>(unit / segments)) * p.picks;
+  };
+  // Lane i gets the row of pick i; a token's picks come first, then -1.
+  const auto row_of_lane = [&](unsigned unit) {
+    return unit < units && lane < p.picks ? p.workspace.pick_row[slots_of(unit) + lane] : -1;
+  };
+
+  std::int32_t next_row = row_of_lane(blockIdx.x);
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();
-  const Chunk chunk = p.workspace.chunks[p.chunk];
-  const int segments = (p.hidden + kSegment - 1) / kSegment;
-  const std::int64_t units = static_cast<std::int64_t>(chunk.token_end - chunk.token_begin) * segments;
-  for (std::int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
-    const int token = chunk.token_begin + static_cast<int>(unit / segments);
+  for (unsigned unit = blockIdx.x; unit < units; unit += gridDim.x) {
+    const std::int32_t row = next_row;
+    next_row = row_of_lane(unit + gridDim.x);
+    BLOCKMOE_CHECK(row >= -1 && row < chunk.rows);
+    const float weight = row >= 0 ? p.workspace.pick_weight[slots_of(unit) + lane] : 0.0f;
+    const int picks = __popc(__ballot_sync(kAllLanes, row >= 0));
     const int column = static_cast<int>(unit % segments) * kSegment + static_cast<int>(threadIdx.x) * kColumnsAThread;
-    if (column >= p.hidden) continue;
-    const std::int64_t slots = static_cast<std::int64_t>(token) * p.picks;
+    const bool inside = column < p.hidden;
+    const Row* const rows = static_cast<const Row*>(p.workspace.rows) + (inside ? column : 0);
     float sum[kColumnsAThread] = {};
-    for (int pick = 0; pick < p.picks; ++pick) {
-      const std::int32_t row = p.workspace.pick_row[slots + pick];
-      BLOCKMOE_CHECK(row >= -1 && row < chunk.rows);
-      if (row < 0) break;
-      const float weight = p.workspace.pick_weight[slots + pick];
-      float x[kColumnsAThread];
-      load(static_cast<const Row*>(p.workspace.rows) + static_cast<std::int64_t>(row) * p.hidden + column, x);
+    for (int first = 0; first < picks; first += kRowsAtOnce) {
+      Columns<Row> columns[kRowsAtOnce];
 #pragma unroll
-      for (int i = 0; i < kColumnsAThread; ++i) sum[i] = __fmaf_rn(weight, x[i], sum[i]);
+      for (int i = 0; i < kRowsAtOnce; ++i) {
+        const std::int64_t at = __shfl_sync(kAllLanes, row, min(first + i, picks - 1));
+        if (first + i < picks) columns[i].load(rows + at * p.hidden);
+      }
+#pragma unroll
+      for (int i = 0; i < kRowsAtOnce; ++i) {
+        const float w = __shfl_sync(kAllLanes, weight, min(first + i, picks - 1));
+        if (first + i < picks) columns[i].add_to(sum, w);
+      }
     }
-    store(sum, p.output + token * p.output_pitch + column);
+    if (inside) {
+      const std::int64_t token = chunk.token_begin + static_cast<std::int64_t>(unit / segments);
+      store(sum, p.output + token * p.output_pitch + column);
+    }
   }
 }
 

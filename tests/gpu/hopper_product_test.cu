@@ -368,36 +368,47 @@ TEST_F(HopperProducts, no_rows_write_nothing) {
 TEST_F(HopperProducts, a_nan_stays_in_its_row_and_in_its_expert) {
   Layer layer(256, 256, 3, 200, 128, properties_.multiProcessorCount, 71);
   layer.route({20, 21, 40}, 72);
-  constexpr int kBadRow = 7;  // of expert 0
   constexpr std::int64_t kBadExpert = 1;
   const auto bytes_of = [](const std::vector<float>& v, std::size_t first, std::size_t count) {
     std::vector<std::uint32_t> bits(count);
     std::memcpy(bits.data(), v.data() + first, count * sizeof(float));
     return bits;
   };
+  const std::size_t pitch = 256 + 16;
+  const std::vector<std::uint8_t> before = layer.hidden().host(), w13 = layer.w13().host(), w2 = layer.w2().host();
   for (const Width width : kWidths) {
     layer.run({width, 4, ""}, RowType::f32);
     const std::vector<float> clean = layer.rows_f32();
-    const std::int32_t bad_token = layer.token_of(kBadRow);
-    const std::size_t pitch = 256 + 16;
-    const std::vector<std::uint8_t> before = layer.hidden().host(), w13 = layer.w13().host(), w2 = layer.w2().host();
-    BLOCKMOE_CUDA_OK(cudaMemset(layer.hidden().get() + static_cast<std::size_t>(bad_token) * pitch, 0x7f, 256));
-    BLOCKMOE_CUDA_OK(cudaMemset(layer.w13().get() + kBadExpert * 2 * 256 * 256, 0x7f, 2 * 256 * 256));
-    BLOCKMOE_CUDA_OK(cudaMemset(layer.w2().get() + kBadExpert * 256 * 256, 0xff, 256 * 256));
-    layer.run({width, 4, ""}, RowType::f32);
-    const std::vector<float> dirty = layer.rows_f32();
-    for (int row = 0; row < layer.rows(); ++row) {
-      const auto first = static_cast<std::size_t>(row) * 256;
-      const bool bad = layer.token_of(row) == bad_token || (row >= 20 && row < 41);
-      if (bad) {
-        for (std::size_t h = 0; h < 256; ++h) ASSERT_TRUE(std::isnan(dirty[first + h])) << text("row", row, width);
-      } else {
-        ASSERT_EQ(bytes_of(clean, first, 256), bytes_of(dirty, first, 256)) << text("row", row, width);
+    for (const int bad_row : {0, 7}) {  // of expert 0; the first row stands in the columns beyond a tile's rows too
+      const std::int32_t bad_token = layer.token_of(bad_row);
+      BLOCKMOE_CUDA_OK(cudaMemset(layer.hidden().get() + static_cast<std::size_t>(bad_token) * pitch, 0x7f, 256));
+      BLOCKMOE_CUDA_OK(cudaMemset(layer.w13().get() + kBadExpert * 2 * 256 * 256, 0x7f, 2 * 256 * 256));
+      BLOCKMOE_CUDA_OK(cudaMemset(layer.w2().get() + kBadExpert * 256 * 256, 0xff, 256 * 256));
+      layer.run({width, 4, ""}, RowType::f32);
+      const std::vector<float> dirty = layer.rows_f32();
+      for (int row = 0; row < layer.rows(); ++row) {
+        const auto first = static_cast<std::size_t>(row) * 256;
+        const bool bad = layer.token_of(row) == bad_token || (row >= 20 && row < 41);
+        if (bad) {
+          for (std::size_t h = 0; h < 256; ++h) ASSERT_TRUE(std::isnan(dirty[first + h])) << text("row", row, width);
+        } else {
+          ASSERT_EQ(bytes_of(clean, first, 256), bytes_of(dirty, first, 256)) << text("row", row, width);
+        }
       }
+      BLOCKMOE_CUDA_OK(cudaMemcpy(layer.hidden().get(), before.data(), before.size(), cudaMemcpyHostToDevice));
+      BLOCKMOE_CUDA_OK(cudaMemcpy(layer.w13().get(), w13.data(), w13.size(), cudaMemcpyHostToDevice));
+      BLOCKMOE_CUDA_OK(cudaMemcpy(layer.w2().get(), w2.data(), w2.size(), cudaMemcpyHostToDevice));
     }
-    BLOCKMOE_CUDA_OK(cudaMemcpy(layer.hidden().get(), before.data(), before.size(), cudaMemcpyHostToDevice));
-    BLOCKMOE_CUDA_OK(cudaMemcpy(layer.w13().get(), w13.data(), w13.size(), cudaMemcpyHostToDevice));
-    BLOCKMOE_CUDA_OK(cudaMemcpy(layer.w2().get(), w2.data(), w2.size(), cudaMemcpyHostToDevice));
+  }
+}
+
+TEST_F(HopperProducts, rows_come_from_any_token_of_a_slab) {
+  Layer layer(256, 128, 2, static_cast<int>(kernels::plan::kMaxSlabTokens), 320, properties_.multiProcessorCount, 91);
+  layer.route({100, 200}, 92);
+  for (const Width width : kWidths) {
+    layer.run({width, 4, ""}, RowType::f32);
+    layer.check(RowType::f32, text("tokens", static_cast<int>(kernels::plan::kMaxSlabTokens), width));
+    if (HasFailure()) return;
   }
 }
 
