@@ -49,6 +49,14 @@ Error prepare_kernel(const char* name, void (*kernel)(Parameters...), std::size_
   return error_in(name, code);
 }
 
+// Lets `kernel` run with the largest shared memory, as the products do. A kernel that asks for another division of an SM's
+// memory than the one before it may have to wait for that to end: kernels that are to overlap ask for the same.
+template <typename... Parameters>
+Error prefer_shared_memory(const char* name, void (*kernel)(Parameters...)) {
+  return error_in(name, cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                             cudaSharedmemCarveoutMaxShared));
+}
+
 // Runs the steps in turn until one fails: `first_error([&] { return route(); }, [&] { return pack(); })`.
 template <typename... Steps>
 Error first_error(Steps&&... steps) {

@@ -1,7 +1,8 @@
 // griddepcontrol.h: programmatic dependent launch.
 //
 // Rules of the project: a call's first kernel is an ordinary launch; every CTA of every other kernel executes
-// griddepcontrol_wait(). Then a kernel may read what the kernels before its predecessor wrote, and weights, before its wait.
+// griddepcontrol_wait(). Then a kernel may read weights before its wait; and, where its predecessor lets it start only after
+// the predecessor's own wait, what the kernels before that wrote. (pack does so at once: gemm1 reads weights alone.)
 #pragma once
 
 namespace blockmoe::ptx {

@@ -348,7 +348,7 @@ Error launch_pack(const Slab& slab, cudaStream_t stream) {
 }
 
 Error prepare_pack() {
-  return prepare_kernel("pack", pack);
+  return first_error([] { return prepare_kernel("pack", pack); }, [] { return prefer_shared_memory("pack", pack); });
 }
 
 }  // namespace blockmoe::kernels::stages

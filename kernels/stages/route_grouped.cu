@@ -8,7 +8,7 @@
 //
 // W lanes of a warp handle a token, each with 256 / W consecutive experts: a group is W / 8 lanes.
 //
-//   approximate  b from the special-function unit, wrong by less than kMargin / 4
+//   approximate  b from the special-function unit, wrong by less than kScoreError
 //   settle       each group's two best; a group is kept or dropped if its score is further than kMargin from every score
 //                that could decide otherwise
 //   list         the experts of kept groups that reach the least of the kept groups' second-best b, less kMargin: 8 experts
@@ -18,20 +18,20 @@
 // What this can't settle (scores of groups within kMargin: one token in 1000; long lists of ties; NaN; a bias beyond 8)
 // choose_exactly() does for the whole warp, as the contract has it, expert by expert.
 //
-// route_grouped: W = 8; a CTA owns a token block, a warp 4 of its tokens. 54 KB of shared memory and 64 registers a thread:
-// four CTAs an SM, so that all of a slab's logits are on their way at once.
+// route_grouped: W = 8; a CTA owns a token block, a warp 4 of its tokens. 47 KB of shared memory and 64 registers a thread:
+// four CTAs an SM, so that on 128 SMs and more a whole slab (512 blocks) is one wave, all logits on their way at once. About
+// 230 warp instructions a token.
 // route_and_pack: one CTA has all tokens, a warp 32 / W of them, and orders the rows itself. That saves a launch and what
 // the two kernels tell each other through memory, which is more than spreading few tokens over more SMs gains.
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include <cuda_bf16.h>
 
 #include "checked.h"
-#include "contract/e4m3.h"
 #include "contract/routing.h"
 #include "launch.h"
-#include "ptx/approximate.h"
 #include "ptx/cp_async.h"
 #include "ptx/griddepcontrol.h"
 #include "stages/route.cuh"
@@ -55,17 +55,22 @@ constexpr int kMostTokens = 128;     // of route_and_pack: a pass of a whole CTA
 constexpr int kMostWideTokens = 16;  // of route_and_pack with a warp a token: four warps for each of an SM's schedulers
 static_assert(kThreads >= kExperts, "a thread brings at most one bias");
 
-// With |bias| <= kLargestBias, approximate_score() differs from b by less than 2^-20 + 2^-22 (tests/gpu compares every
-// float), and the sum of two from a group's score by less than 2^-18. kMargin is at least twice either.
+// With |bias| <= kLargestBias, b from an approximate sigmoid differs from b by less than kScoreError: the sigmoid's error and
+// the rounding of either sum, half an ulp of 9. The sum of a group's two best then differs by less than kGroupError, again
+// with both roundings. Two of either that are further apart than kMargin stand in the right order.
 constexpr float kLargestBias = 8.0f;
-constexpr float kMargin = 1.0f / 32768.0f;
+constexpr float kScoreError = kApproximateSigmoidError + 2.0f / (1 << 21);
+constexpr float kGroupError = 2.0f * kScoreError + 2.0f / (1 << 20);
+constexpr float kMargin = 1.0f / (1 << 15);
+static_assert(2.0f * kScoreError < kMargin && 2.0f * kGroupError < kMargin / 2.0f,
+              "room for the sums with kMargin itself");
 
 constexpr int kRowPitch = kGroupExperts + 4;  // floats from group to group: 8 lanes' vectors lie in different banks
 constexpr int kMostListed = 24;               // more candidates than that: one token in 1000
 
 struct GroupedParams {
   const void* logits;  // [T', E]
-  std::int64_t pitch;  // elements from token to token
+  std::int32_t pitch;  // elements from token to token
   const void* bias;    // [E] or null
   contract::FloatType bias_type;
   int tokens;         // T'
@@ -80,10 +85,10 @@ struct GroupedParams {
 
 using Rows = float[kGroups][kRowPitch];  // a value an expert
 
-__device__ float& of_expert(Rows& rows, int expert) {
+__device__ float& of_expert(Rows& rows, unsigned expert) {
   return rows[expert / kGroupExperts][expert % kGroupExperts];
 }
-__device__ float of_expert(const Rows& rows, int expert) {
+__device__ const float& of_expert(const Rows& rows, unsigned expert) {
   return rows[expert / kGroupExperts][expert % kGroupExperts];
 }
 
@@ -130,15 +135,14 @@ struct Place {
   int warp_token;  // the warp's first
 
   __device__ explicit Place(int first_token) {
-    const int thread = static_cast<int>(threadIdx.x);
-    lane = thread % kLanes;
-    first = thread % 32 - lane;
-    slot = thread / kLanes;
+    lane = static_cast<int>(threadIdx.x % kLanes);
+    first = static_cast<int>(threadIdx.x % 32) - lane;
+    slot = static_cast<int>(threadIdx.x / kLanes);
     token = first_token + slot;
-    warp_token = first_token + thread / 32 * kTokensAWarp;
+    warp_token = first_token + static_cast<int>(threadIdx.x / 32) * kTokensAWarp;
   }
 
-  __device__ int first_expert() const { return lane * kExpertsALane; }
+  __device__ unsigned first_expert() const { return static_cast<unsigned>(lane * kExpertsALane); }
 };
 
 // Four logits on their way to shared memory: there after await_logits().
@@ -152,11 +156,12 @@ __device__ void fetch_four(const __nv_bfloat16* from, float* to) {
 // The logits of the warp's tokens, into their memory. For tokens past the last stand the last one's.
 template <int kLanes, typename Logit>
 __device__ void fetch_logits(const GroupedParams& p, const Place<kLanes>& place, TokenMemory* warp_tokens) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const unsigned lane = threadIdx.x % 32;
 #pragma unroll
   for (int t = 0; t < Place<kLanes>::kTokensAWarp; ++t) {
     const int token = min(place.warp_token + t, p.tokens - 1);
-    const Logit* const from = static_cast<const Logit*>(p.logits) + token * p.pitch + lane * 4;
+    const Logit* const from =
+        static_cast<const Logit*>(p.logits) + static_cast<std::int64_t>(token) * p.pitch + lane * 4;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       fetch_four(from + half * 128, &warp_tokens[t].logits[half * 4 + lane / 8][lane % 8 * 4]);
@@ -170,10 +175,6 @@ __device__ void await_logits() {
   __syncwarp();
 }
 
-__device__ float approximate_score(float logit, float bias) {
-  return ptx::rcp_approx(1.0f + ptx::ex2_approx(-1.44269504f * logit)) + bias;
-}
-
 // Approximate b of the lane's experts, and the two best of them.
 template <int kExpertsALane>
 __device__ TopTwo approximate(const float* logits, const float* bias, float (&b)[kExpertsALane]) {
@@ -182,10 +183,10 @@ __device__ TopTwo approximate(const float* logits, const float* bias, float (&b)
   for (int i = 0; i < kExpertsALane; i += 4) {
     const float4 x = *reinterpret_cast<const float4*>(logits + i);
     const float4 add = *reinterpret_cast<const float4*>(bias + i);
-    b[i] = approximate_score(x.x, add.x);
-    b[i + 1] = approximate_score(x.y, add.y);
-    b[i + 2] = approximate_score(x.z, add.z);
-    b[i + 3] = approximate_score(x.w, add.w);
+    b[i] = approximate_sigmoid(x.x) + add.x;
+    b[i + 1] = approximate_sigmoid(x.y) + add.y;
+    b[i + 2] = approximate_sigmoid(x.z) + add.z;
+    b[i + 3] = approximate_sigmoid(x.w) + add.w;
     TopTwo pair;
     pair.best = ptx::max_nan(b[i], b[i + 1]);
     pair.second = ptx::min_nan(b[i], b[i + 1]);
@@ -216,20 +217,26 @@ struct Settled {
   bool certain;  // whatever the error of the scores
 };
 
+// 1 where x is negative, -0 and NaN apart. In what follows b - a < 0 stands for a > b: a subtraction goes to another pipe than
+// a comparison would, and the sign is added in one instruction. Nothing is infinite where it counts.
+__device__ int is_negative(float x) {
+  return static_cast<int>(__float_as_uint(x) >> 31);
+}
+
 // `score` is approximate, and NaN where the group has a NaN.
 template <int kLanes>
-__device__ Settled settle(const Place<kLanes>& place, float score, float margin) {
-  const float above = score + margin;
-  const float below = score - margin;
-  int better = 0;     // groups that are better for certain
-  int not_worse = 0;  // groups that are not worse for certain, this one among them
+__device__ Settled settle(const Place<kLanes>& place, float score) {
+  const float above = score + kMargin;
+  const float below = score - kMargin;
+  int better = 0;  // groups that are better for certain
+  int worse = 0;   // groups that are worse for certain
 #pragma unroll
   for (int g = 0; g < kGroups; ++g) {
     const float other = __shfl_sync(kAllLanes, score, place.first + g * Place<kLanes>::kLanesAGroup);
-    better += static_cast<int>(other > above);
-    not_worse += static_cast<int>(other >= below);
+    better += is_negative(above - other);
+    worse += is_negative(other - below);
   }
-  const bool kept = not_worse <= kGroupsKept;
+  const bool kept = worse >= kGroups - kGroupsKept;
   return {kept, score == score && (kept || better >= kGroupsKept)};
 }
 
@@ -244,8 +251,7 @@ __device__ float least_second(float second, bool kept) {
   return least;
 }
 
-// Bit i: expert i of the lane reaches `reach`. By signs of differences: a comparison and an addition to a mask would both
-// fall to the slower of the two pipes, of which the other work takes most.
+// Bit i: expert i of the lane reaches `reach`.
 template <int kExpertsALane>
 __device__ std::uint32_t reaching(const float (&b)[kExpertsALane], float reach) {
   std::uint32_t below = 0;
@@ -270,7 +276,7 @@ template <int kLanes>
 __device__ void score_listed(const Place<kLanes>& place, int total, const Rows& bias, TokenMemory& token) {
 #pragma unroll 1
   for (int c = place.lane; c < total; c += kLanes) {
-    const int expert = token.listed[c];
+    const unsigned expert = token.listed[c];
     const float s = sigmoid(of_expert(token.logits, expert));
     token.mixing[c] = s;
     token.choice[c] = __fadd_rn(s, of_expert(bias, expert));  // choice_score() corrects nothing here
@@ -302,10 +308,12 @@ __device__ bool rank(const Place<kLanes>& place, int total, TokenMemory& token) 
     for (int other = 0; other < total; other += 4) {
       const float4 four = *reinterpret_cast<const float4*>(token.choice + other);
       const float b[4] = {four.x, four.y, four.z, four.w};
+      first_place += 4;
+      second_place += 4;
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        first_place += static_cast<int>(b[i] >= first);
-        second_place += static_cast<int>(b[i] >= second);
+        first_place -= is_negative(b[i] - first);
+        second_place -= is_negative(b[i] - second);
       }
     }
     take(token, c, first_place);
@@ -334,7 +342,8 @@ __device__ void rank_with_ties(const Place<kLanes>& place, int total, TokenMemor
 
 template <typename Logit>
 __device__ float logit_of(const GroupedParams& p, int token, int expert) {
-  return to_float(static_cast<const Logit*>(p.logits)[min(token, p.tokens - 1) * p.pitch + expert]);
+  return to_float(
+      static_cast<const Logit*>(p.logits)[static_cast<std::int64_t>(min(token, p.tokens - 1)) * p.pitch + expert]);
 }
 
 // The picks by exact scores, which take the logits' place, one pick after the other. Slow, and right for all inputs.
@@ -346,7 +355,7 @@ __device__ void choose_exactly(const GroupedParams& p, const Place<kLanes>& plac
   TopTwo top;
 #pragma unroll 1
   for (int i = 0; i < kCount; ++i) {
-    row[i] = contract::choice_score(sigmoid(row[i]), of_expert(bias, place.first_expert() + i));
+    row[i] = contract::choice_score(sigmoid(row[i]), of_expert(bias, place.first_expert() + static_cast<unsigned>(i)));
     top.add(row[i]);
   }
   top = top_two_of_group<kLanes>(top);
@@ -366,7 +375,7 @@ __device__ void choose_exactly(const GroupedParams& p, const Place<kLanes>& plac
     if (better < kGroupsKept) {
 #pragma unroll 4
       for (int i = 0; i < kCount; ++i) {
-        const std::uint64_t key = contract::choice_key(row[i], static_cast<std::uint32_t>(place.first_expert() + i));
+        const std::uint64_t key = contract::choice_key(row[i], place.first_expert() + static_cast<unsigned>(i));
         if (key < last && key > best) best = key;
       }
     }
@@ -388,25 +397,26 @@ __device__ void choose_exactly(const GroupedParams& p, const Place<kLanes>& plac
 
 // The picks of the warp's tokens, in order, into pick and pick_mixing.
 template <int kLanes, typename Logit>
-__device__ void choose(const GroupedParams& p, const Place<kLanes>& place, const Rows& bias, float margin,
+__device__ void choose(const GroupedParams& p, const Place<kLanes>& place, const Rows& bias, bool small_bias,
                        TokenMemory& token) {
   float b[Place<kLanes>::kExpertsALane];
-  const int expert = place.first_expert();
-  const TopTwo top = top_two_of_group<kLanes>(approximate(&token.logits[expert / kGroupExperts][expert % kGroupExperts],
-                                                          &bias[expert / kGroupExperts][expert % kGroupExperts], b));
-  const Settled group = settle(place, top.best + top.second, margin);
+  const unsigned expert = place.first_expert();
+  const TopTwo top =
+      top_two_of_group<kLanes>(approximate(&of_expert(token.logits, expert), &of_expert(bias, expert), b));
+  const Settled group = settle(place, top.best + top.second);
   const float least = least_second<kLanes>(top.second, group.kept);
-  std::uint32_t candidates = reaching(b, group.kept ? least - margin : INFINITY);
+  std::uint32_t candidates = reaching(b, group.kept ? least - kMargin : INFINITY);
   const int mine = __popc(candidates);
   const int end = inclusive_sum(place, mine);
   const int total = __shfl_sync(kAllLanes, end, place.first + kLanes - 1);
-  if (__all_sync(kAllLanes, group.certain && total <= kMostListed) == 0) {
+  if (__all_sync(kAllLanes, small_bias && group.certain && total <= kMostListed) == 0) {
     choose_exactly<kLanes, Logit>(p, place, bias, token);
     return;
   }
   BLOCKMOE_CHECK(total >= kTopK);
   for (int at = end - mine; candidates != 0; candidates &= candidates - 1) {
-    token.listed[at++] = static_cast<std::uint8_t>(expert + __ffs(static_cast<int>(candidates)) - 1);
+    token.listed[at++] =
+        static_cast<std::uint8_t>(expert + static_cast<unsigned>(__ffs(static_cast<int>(candidates))) - 1u);
   }
   __syncwarp();
   score_listed(place, total, bias, token);
@@ -452,11 +462,11 @@ __device__ Pick route_token(const GroupedParams& p, const Place<kLanes>& place, 
   const bool warp_has_tokens = place.warp_token < p.tokens;
   TokenMemory& token = memory.tokens[place.slot];
   if (warp_has_tokens) fetch_logits<kLanes, Logit>(p, place, &memory.tokens[place.slot - place.first / kLanes]);
-  if (thread < kExperts) of_expert(memory.bias, thread) = bias;
+  if (thread < kExperts) of_expert(memory.bias, threadIdx.x) = bias;
   const bool small_bias = __syncthreads_and(fabsf(bias) <= kLargestBias) != 0;
   if (!warp_has_tokens) return Pick();
   await_logits();
-  choose<kLanes, Logit>(p, place, memory.bias, small_bias ? kMargin : INFINITY, token);
+  choose<kLanes, Logit>(p, place, memory.bias, small_bias, token);
   return finish(p, place, token);
 }
 
@@ -468,6 +478,7 @@ __global__ void __launch_bounds__(kThreads, kCtasAnSm) route_grouped(const __gri
   extern __shared__ __align__(16) char shared[];
   const GroupedMemory memory(shared, plan::kTokenBlock);
   auto* const counts = reinterpret_cast<std::int32_t*>(memory.of_local);  // [L]
+#pragma unroll 1
   for (int e = static_cast<int>(threadIdx.x); e < p.local_experts; e += kThreads) counts[e] = 0;
   const Place<kRouteLanes> place(static_cast<int>(blockIdx.x) * plan::kTokenBlock);
   const Pick pick = route_token<kRouteLanes, Logit>(p, place, memory);
@@ -495,8 +506,9 @@ struct LocalExpert {
 
 // begin of each local expert and the chunk, by one warp.
 __device__ void order_experts(const GroupedParams& p, LocalExpert* experts) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int lane = static_cast<int>(threadIdx.x % 32);
   int before = 0;
+#pragma unroll 1
   for (int base = 0; base < p.local_experts; base += 32) {
     const int e = base + lane;
     const int mine = e < p.local_experts ? experts[e].rows_before(kMostTokens) : 0;
@@ -522,12 +534,14 @@ __global__ void __launch_bounds__(kLanes*(kLanes == 32 ? kMostWideTokens : kMost
   const int thread = static_cast<int>(threadIdx.x);
   const GroupedMemory memory(shared, threads / kLanes);
   auto* const experts = reinterpret_cast<LocalExpert*>(memory.of_local);  // [L]
+#pragma unroll 1
   for (int e = thread; e < p.local_experts; e += threads) experts[e] = {};
   const Place<kLanes> place(0);
   const Pick pick = route_token<kLanes, Logit>(p, place, memory);
   if (pick.local_expert >= 0) {
     atomicOr(&experts[pick.local_expert].tokens[place.token / 32], 1u << place.token % 32);
   }
+#pragma unroll 1
   for (int i = thread; i < p.counter_words; i += threads) p.counters[i] = 0;
   __syncthreads();
   if (thread < 32) order_experts(p, experts);
@@ -547,7 +561,7 @@ GroupedParams params_of(const Slab& slab) {
   const contract::Activations& a = slab.activations;
   GroupedParams p = {};
   p.logits = a.routing_logits;
-  p.pitch = a.routing_logits_pitch;
+  p.pitch = static_cast<std::int32_t>(a.routing_logits_pitch);
   p.bias = slab.weights.routing_bias;
   p.bias_type = slab.weights.routing_bias_type;
   p.tokens = static_cast<int>(a.tokens);
@@ -593,11 +607,16 @@ Error launch_one_cta(const Slab& slab, cudaStream_t stream) {
              : launch_kernel("route_and_pack", route_and_pack<8, Logit>, shape, stream, params_of(slab));
 }
 
+Error prepare_one(const char* name, void (*kernel)(GroupedParams), std::size_t shared_bytes) {
+  return first_error([&] { return prepare_kernel(name, kernel, shared_bytes); },
+                     [&] { return prefer_shared_memory(name, kernel); });
+}
+
 template <typename Logit>
 Error prepare_all(std::size_t route, std::size_t one_cta) {
-  return first_error([&] { return prepare_kernel("route_grouped", route_grouped<Logit>, route); },
-                     [&] { return prepare_kernel("route_and_pack", route_and_pack<32, Logit>, one_cta); },
-                     [&] { return prepare_kernel("route_and_pack", route_and_pack<8, Logit>, one_cta); });
+  return first_error([&] { return prepare_one("route_grouped", route_grouped<Logit>, route); },
+                     [&] { return prepare_one("route_and_pack", route_and_pack<32, Logit>, one_cta); },
+                     [&] { return prepare_one("route_and_pack", route_and_pack<8, Logit>, one_cta); });
 }
 
 }  // namespace
@@ -608,7 +627,8 @@ bool is_grouped(const contract::Geometry& g) {
 
 bool is_grouped(const Slab& slab) {
   const contract::Activations& a = slab.activations;
-  return is_grouped(slab.geometry) && readable_by_four(a.routing_logits, a.routing_logits_type, a.routing_logits_pitch);
+  return is_grouped(slab.geometry) && a.routing_logits_pitch <= std::numeric_limits<std::int32_t>::max() &&
+         readable_by_four(a.routing_logits, a.routing_logits_type, a.routing_logits_pitch);
 }
 
 Error launch_route_grouped(const Slab& slab, cudaStream_t stream) {

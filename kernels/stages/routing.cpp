@@ -8,7 +8,7 @@ namespace blockmoe::kernels::stages {
 Error launch_routing(const Slab& slab, cudaStream_t stream) {
   const bool route = (slab.wanted & kRoute) != 0;
   const bool pack = (slab.wanted & kPack) != 0;
-  if (route && pack && is_grouped(slab) && fits_one_cta(slab)) return launch_route_and_pack(slab, stream);
+  if (is_grouped(slab) && fits_one_cta(slab)) return route ? launch_route_and_pack(slab, stream) : Error{};
   return first_error([&] { return route ? launch_route(slab, stream) : Error{}; },
                      [&] { return pack ? launch_pack(slab, stream) : Error{}; });
 }

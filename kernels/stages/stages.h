@@ -17,8 +17,8 @@ Error prepare_route(const contract::Geometry& geometry);
 Error launch_pack(const Slab& slab, cudaStream_t stream);
 Error prepare_pack();
 
-// Route and pack, those of them that slab.wanted has: what a path calls. Both may be one kernel, which then leaves
-// neither block_counts nor block_rows. `shared_memory`: bytes that a block may opt in to.
+// Route and pack, those of them that slab.wanted has: what a path calls. Where both are one kernel it is launched for route,
+// and leaves neither block_counts nor block_rows. `shared_memory`: bytes that a block may opt in to.
 Error launch_routing(const Slab& slab, cudaStream_t stream);
 Error prepare_routing(const contract::Geometry& geometry, std::int32_t shared_memory);
 

@@ -21,12 +21,20 @@ struct Packed {
   plan::Sizes sizes;
 };
 
-Packed pack(const Layer& layer, const plan::Sizes& sizes) {
+// By two launches, or by what a path launches: for few tokens of some layers one kernel.
+enum class Launch { separate, routing };
+
+Packed pack(const Layer& layer, const plan::Sizes& sizes, Launch launch = Launch::separate) {
   const DeviceCall device(layer);
   const StageCall call(device, layer.geometry(), sizes);
   const stages::Slab& slab = call.slab();
-  EXPECT_TRUE(stages::launch_route(slab, nullptr).ok());
-  const kernels::Error error = stages::launch_pack(slab, nullptr);
+  kernels::Error error;
+  if (launch == Launch::separate) {
+    EXPECT_TRUE(stages::launch_route(slab, nullptr).ok());
+    error = stages::launch_pack(slab, nullptr);
+  } else {
+    error = stages::launch_routing(slab, nullptr);
+  }
   EXPECT_TRUE(error.ok()) << error.kernel << ": " << kernels::error_text(error);
   EXPECT_EQ(cudaSuccess, cudaDeviceSynchronize());
   const std::int64_t slots = layer.tokens() * sizes.picks;
@@ -142,6 +150,46 @@ TEST_F(PackTest, all_tokens_on_one_expert) {
     layer.options.has_bias = false;
     check(layer, pack(layer, plan::sizes_of(layer.geometry(), layer.tokens())));
     check(layer, pack(layer, sizes_with_capacity(layer.geometry(), layer.tokens(), 512)));
+  }
+}
+
+LayerOptions grouped_options(std::int32_t local_experts, std::int64_t tokens) {
+  LayerOptions options;  // DeepSeek-V3's grouping
+  options.geometry.hidden = 128;
+  options.geometry.intermediate = 128;
+  options.geometry.local_experts = local_experts;
+  options.tokens = tokens;
+  return options;
+}
+
+// Around every number of tokens at which the launch takes another kernel or another share of a token for a lane.
+TEST_F(PackTest, few_tokens_routed_and_packed_at_once_stand_in_the_same_order) {
+  for (const std::int64_t tokens : {1, 2, 8, 9, 16, 17, 31, 32, 33, 64, 65, 96, 97, 127, 128, 129}) {
+    for (const std::int32_t local : {1, 5, 32, 33, 256}) {
+      SCOPED_TRACE("T " + std::to_string(tokens) + " L " + std::to_string(local));
+      const Layer layer = draw_layer(grouped_options(local, tokens));
+      check(layer, pack(layer, plan::sizes_of(layer.geometry(), tokens), Launch::routing));
+    }
+  }
+}
+
+TEST_F(PackTest, few_tokens_whose_rows_need_several_chunks) {
+  const Layer layer = draw_layer(grouped_options(256, 128));
+  check(layer, pack(layer, sizes_with_capacity(layer.geometry(), layer.tokens(), 300), Launch::routing));
+}
+
+TEST_F(PackTest, the_paths_counters_become_zero) {
+  constexpr std::int32_t kWords = 3000;
+  for (const std::int64_t tokens : {1, 16, 128, 129, 5000}) {
+    const Layer layer = draw_layer(grouped_options(32, tokens));
+    const DeviceCall device(layer);
+    const StageCall call(device, layer.geometry());
+    const DeviceArray<std::uint32_t> counters(std::vector<std::uint32_t>(kWords, 7));
+    stages::Slab slab = call.slab();
+    slab.counters = counters.get();
+    slab.counter_words = kWords;
+    EXPECT_TRUE(stages::launch_routing(slab, nullptr).ok());
+    EXPECT_EQ(std::vector<std::uint32_t>(kWords, 0), counters.host()) << "T = " << tokens;
   }
 }
 

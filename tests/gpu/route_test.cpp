@@ -21,8 +21,9 @@ namespace stages = kernels::stages;
 
 using RouteTest = GpuTest;
 
-enum class Kind { normal, levels, equal, special, any_bits, saturated };
-constexpr Kind kKinds[] = {Kind::normal, Kind::levels, Kind::equal, Kind::special, Kind::any_bits, Kind::saturated};
+enum class Kind { normal, levels, close, equal, special, any_bits, saturated };
+constexpr Kind kKinds[] = {Kind::normal,  Kind::levels,   Kind::close,    Kind::equal,
+                           Kind::special, Kind::any_bits, Kind::saturated};
 
 // Small and fast; the tests draw billions of numbers.
 class Random {
@@ -54,6 +55,9 @@ float draw(Kind kind, Random& random) {
       return random.normal();
     case Kind::levels:
       return static_cast<float>(static_cast<int>(random.next() % 5)) * 0.5F - 1.0F;
+    case Kind::close:  // levels, a few units of the last place apart
+      return contract::float_of(contract::bits_of(static_cast<float>(random.next() % 5 + 1) * 0.25F) +
+                                random.next() % 4);
     case Kind::equal:
       return 0.25F;
     case Kind::special:
@@ -95,14 +99,19 @@ Layer routing_layer(LayerOptions options, Kind logits, Kind bias) {
   return layer;
 }
 
+// Route by a launch of its own, or by the launch that a path makes for route and pack: for few tokens of some layers
+// that is one kernel, which leaves no counts.
+enum class Launch { route, routing };
+
 // How many tokens' picks, weights and counts differ from the reference.
-std::int64_t wrong_tokens(const Layer& layer) {
+std::int64_t wrong_tokens(const Layer& layer, Launch launch = Launch::route) {
   const HostCall host(layer);
   const DeviceCall device(layer);
   const StageCall call(device, layer.geometry());
   const stages::Slab& slab = call.slab();
   EXPECT_LE(layer.tokens(), slab.sizes.slab_tokens);
-  const kernels::Error error = stages::launch_route(slab, nullptr);
+  const kernels::Error error =
+      launch == Launch::route ? stages::launch_route(slab, nullptr) : stages::launch_routing(slab, nullptr);
   EXPECT_TRUE(error.ok()) << error.kernel << ": " << kernels::error_text(error);
   EXPECT_EQ(cudaSuccess, cudaDeviceSynchronize());
 
@@ -137,8 +146,10 @@ std::int64_t wrong_tokens(const Layer& layer) {
       ++expected_rows[static_cast<std::size_t>(block)];
     }
   }
-  EXPECT_EQ(expected_counts, counts);
-  EXPECT_EQ(expected_rows, rows);
+  if (launch == Launch::route) {
+    EXPECT_EQ(expected_counts, counts);
+    EXPECT_EQ(expected_rows, rows);
+  }
   return wrong;
 }
 
@@ -195,6 +206,25 @@ TEST_F(RouteTest, any_number_of_tokens_ends_where_it_should) {
     options.tokens = tokens;
     options.local_expert_offset = 64;
     EXPECT_EQ(0, wrong_tokens(routing_layer(options, Kind::normal, Kind::normal))) << "T = " << tokens;
+  }
+}
+
+// Around every number of tokens at which the launch takes another kernel or another share of a token for a lane.
+TEST_F(RouteTest, few_tokens_routed_and_packed_at_once_give_the_references_bits) {
+  std::uint32_t seed = 1;
+  for (const std::int64_t tokens : {1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 80, 127, 128, 129}) {
+    for (const Kind kind : kKinds) {
+      LayerOptions options;
+      options.tokens = tokens;
+      options.seed = seed++;
+      options.geometry.local_experts = seed % 3 == 0 ? 256 : 32;
+      options.logits_type = seed % 2 == 0 ? FloatType::f32 : FloatType::bf16;
+      options.bias_type = seed % 5 == 0 ? FloatType::f32 : FloatType::bf16;
+      options.has_bias = seed % 4 != 0;
+      options.local_expert_offset = seed % 3 == 0 ? 0 : static_cast<std::int32_t>(seed % 8 * 32);
+      EXPECT_EQ(0, wrong_tokens(routing_layer(options, kind, seed % 7 == 0 ? kind : Kind::normal), Launch::routing))
+          << "T = " << tokens << " logits of kind " << static_cast<int>(kind) << " seed " << options.seed;
+    }
   }
 }
 

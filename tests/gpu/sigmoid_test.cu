@@ -33,6 +33,24 @@ __global__ void count_differences(unsigned long long* differences) {
   atomicAdd(differences, mine);
 }
 
+// The largest error of the approximate sigmoid over all floats but NaN, as bits, which order as errors do; and how many NaN
+// do not give NaN.
+__global__ void measure_approximation(unsigned* largest_error, unsigned* lost) {
+  const std::uint64_t threads = static_cast<std::uint64_t>(gridDim.x) * blockDim.x;
+  unsigned mine = 0;
+  for (std::uint64_t bits = blockIdx.x * static_cast<std::uint64_t>(blockDim.x) + threadIdx.x; bits < (1ULL << 32);
+       bits += threads) {
+    const float x = __uint_as_float(static_cast<std::uint32_t>(bits));
+    const float found = kernels::stages::approximate_sigmoid(x);
+    if (x != x) {
+      if (found == found) atomicAdd(lost, 1U);
+    } else {
+      mine = max(mine, __float_as_uint(fabsf(found - contract::sigmoid(x))));
+    }
+  }
+  atomicMax(largest_error, mine);
+}
+
 __global__ void evaluate(const float* x, std::int64_t count, float* y) {
   const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
   if (i < count) y[i] = kernels::stages::sigmoid(x[i]);
@@ -43,6 +61,15 @@ TEST_F(SigmoidTest, short_form_has_the_contracts_bits_for_every_float) {
   count_differences<<<1024, 256>>>(differences.get());
   ASSERT_EQ(cudaSuccess, cudaDeviceSynchronize());
   EXPECT_EQ(0ULL, differences.host()[0]);
+}
+
+TEST_F(SigmoidTest, approximation_is_as_close_as_routing_relies_on_for_every_float) {
+  const DeviceArray<unsigned> largest_error(std::vector<unsigned>{0});
+  const DeviceArray<unsigned> lost(std::vector<unsigned>{0});
+  measure_approximation<<<1024, 256>>>(largest_error.get(), lost.get());
+  ASSERT_EQ(cudaSuccess, cudaDeviceSynchronize());
+  EXPECT_LT(contract::float_of(largest_error.host()[0]), kernels::stages::kApproximateSigmoidError);
+  EXPECT_EQ(0U, lost.host()[0]);
 }
 
 TEST_F(SigmoidTest, device_and_host_give_the_same_bits) {
