@@ -11,11 +11,11 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "measure/cuda_check.hpp"
+#include "workload/generator.hpp"
 
 namespace blockmoe::measure {
 #if BLOCKMOE_HAS_CUBLASLT
@@ -78,14 +78,13 @@ struct Operands {
   DeviceMemory a, b, d, scale_a, scale_b, scratch;
 };
 
-// Finite random codes; scales of 1 (their values don't change the time).
+// Codes as profile `official` draws them, on which the known rates were measured: power, and with it the rate, depends on
+// the bits that flip. Scales of 1: they are too few to matter.
 Result<Operands> make_operands() {
+  const auto draw = [](std::vector<std::uint8_t>& codes, workload::DrawStream stream) {
+    workload::draw_clamped_codes(codes.data(), std::ssize(codes), /*seed=*/1, stream, /*threads=*/0);
+  };
   std::vector<std::uint8_t> codes(kSide * kSide);
-  std::mt19937_64 random(1);
-  for (auto& c : codes) {
-    c = static_cast<std::uint8_t>(random() >> 56);
-    if ((c & 0x7fU) == 0x7fU) c = 0;
-  }
   const std::vector<float> ones(kSide * (kSide / 128), 1.0F);
   Operands o;
   const std::array<std::pair<DeviceMemory*, std::size_t>, 6> wanted = {{{&o.a, codes.size()},
@@ -99,7 +98,9 @@ Result<Operands> make_operands() {
     if (!got.ok()) return got.status();
     *memory = std::move(got).value();
   }
+  draw(codes, workload::DrawStream::gemm1_weights);
   BLOCKMOE_CUDA_TRY(cudaMemcpy(o.a.get(), codes.data(), codes.size(), cudaMemcpyHostToDevice));
+  draw(codes, workload::DrawStream::hidden_states);
   BLOCKMOE_CUDA_TRY(cudaMemcpy(o.b.get(), codes.data(), codes.size(), cudaMemcpyHostToDevice));
   BLOCKMOE_CUDA_TRY(cudaMemcpy(o.scale_a.get(), ones.data(), ones.size() * 4, cudaMemcpyHostToDevice));
   BLOCKMOE_CUDA_TRY(cudaMemcpy(o.scale_b.get(), ones.data(), ones.size() * 4, cudaMemcpyHostToDevice));
@@ -107,8 +108,7 @@ Result<Operands> make_operands() {
 }
 
 // D[M, N] = X[M, K] W[N, K]^T, row-major, is in cuBLAS's column-major terms D^T = W X^T: its A is W, its B is X.
-Result<double> rate(const Lt& lt, cublasLtHandle_t handle, const Operands& o, bool blockwise, Timer& timer,
-                    const TimingOptions& options) {
+Result<double> rate(const Lt& lt, cublasLtHandle_t handle, const Operands& o, bool blockwise, Timer& timer) {
   cublasLtMatmulDesc_t desc = nullptr;
   BLOCKMOE_TRY(lt_status(lt.desc_create(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate"));
   const std::unique_ptr<std::remove_pointer_t<cublasLtMatmulDesc_t>, decltype(lt.desc_destroy)> desc_owner(
@@ -152,7 +152,7 @@ Result<double> rate(const Lt& lt, cublasLtHandle_t handle, const Operands& o, bo
   for (int i = 0; i < count; ++i) {
     const float one = 1.0F;
     const float zero = 0.0F;
-    const auto sample = timer.warm(
+    const auto sample = timer.bursts(
         [&](void* stream) {
           return lt_status(
               lt.matmul(handle, desc, &one, o.a.get(), operand.get(), o.b.get(), operand.get(), &zero, o.d.get(),
@@ -160,7 +160,7 @@ Result<double> rate(const Lt& lt, cublasLtHandle_t handle, const Operands& o, bo
                         o.scratch.get(), kScratchBytes, static_cast<cudaStream_t>(stream)),
               "cublasLtMatmul");
         },
-        options);
+        kProductBursts);
     if (!sample.ok()) return sample.status();
     if (best_us == 0 || sample.value().median_us < best_us) best_us = sample.value().median_us;
   }
@@ -171,7 +171,7 @@ Result<double> rate(const Lt& lt, cublasLtHandle_t handle, const Operands& o, bo
 
 }  // namespace
 
-Result<ProductRates> measure_products(Timer& timer, const TimingOptions& options) {
+Result<ProductRates> measure_products(Timer& timer) {
   auto lt = load();
   if (!lt.ok()) return lt.status();
   cublasLtHandle_t handle = nullptr;
@@ -181,15 +181,15 @@ Result<ProductRates> measure_products(Timer& timer, const TimingOptions& options
   auto operands = make_operands();
   if (!operands.ok()) return operands.status();
   ProductRates rates;
-  auto plain = rate(lt.value(), handle, operands.value(), false, timer, options);
+  auto plain = rate(lt.value(), handle, operands.value(), false, timer);
   if (!plain.ok()) return plain.status();
   rates.fp8_tflops = plain.value();
-  auto blockwise = rate(lt.value(), handle, operands.value(), true, timer, options);
+  auto blockwise = rate(lt.value(), handle, operands.value(), true, timer);
   if (blockwise.ok()) rates.blockwise_tflops = blockwise.value();  // older parts have no such product: 0 says so
   return rates;
 }
 #else
-Result<ProductRates> measure_products(Timer& /*timer*/, const TimingOptions& /*options*/) {
+Result<ProductRates> measure_products(Timer& /*timer*/) {
   return Status(StatusCode::unsupported, "this build had no cublasLt.h: product rates can't be measured");
 }
 #endif
