@@ -80,10 +80,7 @@ void add_options(CLI::App& app, BenchOptions& o) {
 }
 
 std::vector<workload::Workload> rows_of(const BenchOptions& o) {
-  if (o.tokens.empty()) {
-    const WorkloadFile file = find_workload_file(o.workloads);
-    return select(value_or_raise(workload::read_workloads(file.path.string())), o.selection, file.shown);
-  }
+  if (o.tokens.empty()) return read_rows(find_workload_file(o.workloads), o.selection);
   std::vector<workload::Workload> rows;
   for (const std::int64_t tokens : o.tokens) {
     workload::Workload row;

@@ -270,8 +270,7 @@ void write_reports(const VerifyOptions& o, const Report& report, const std::file
 int run_verify(const VerifyOptions& o) {
   check_output_options(o);
   const WorkloadFile file = find_workload_file(o.workloads);
-  const std::vector<Workload> rows =
-      select(value_or_raise(workload::read_workloads(file.path.string())), o.selection, file.shown);
+  const std::vector<Workload> rows = read_rows(file, o.selection);
   Sides sides;
   add_agent(o, rows, sides);
   add_baseline(o, rows, sides);
