@@ -98,7 +98,7 @@ void GpuBench::measure_ceilings(BenchReport& report, Progress& progress) {
     report.fp8_tflops = rates.value().fp8_tflops;
     report.blockwise_tflops = rates.value().blockwise_tflops;
   } else {
-    report.notes.push_back(rates.status().message() + "; floors count bytes alone");
+    report.notes.push_back(rates.status().message() + ": no product rates, floors count bytes alone");
   }
   progress.clear();
   judge_ceilings(report);

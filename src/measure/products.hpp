@@ -1,6 +1,4 @@
 // products.hpp: the rates of dense FP8 products by cuBLASLt, the ceiling of everything bound by the matrix unit.
-//
-// cuBLASLt is loaded when asked for (dlopen of libcublasLt.so.13), so that nothing here depends on it.
 #pragma once
 
 #include "blockmoe/status.hpp"
