@@ -46,27 +46,32 @@ struct BenchOptions {
 
 void add_options(CLI::App& app, BenchOptions& o) {
   o.backend.device = "cuda";
-  app.add_option("--workloads", o.workloads, "JSONL file of workloads; without it, the benchmark's 19 shapes")
-      ->type_name("FILE")
-      ->group("Workloads");
-  app.add_flag("--all", o.selection.all, "Rows of every split, not of dev alone")->group("Workloads");
-  app.add_option("--uuid", o.selection.uuids, "This row; repeatable")
-      ->type_name("U")
-      ->allow_extra_args(false)
-      ->group("Workloads");
+  CLI::Option* const workloads =
+      app.add_option("--workloads", o.workloads, "JSONL file of workloads; without it, the benchmark's 19 shapes")
+          ->type_name("FILE")
+          ->group("Workloads");
+  CLI::Option* const all =
+      app.add_flag("--all", o.selection.all, "Rows of every split, not of dev alone")->group("Workloads");
+  CLI::Option* const uuid = app.add_option("--uuid", o.selection.uuids, "This row; repeatable")
+                                ->type_name("U")
+                                ->allow_extra_args(false)
+                                ->group("Workloads");
   app.add_option("--tokens", o.tokens, "A drawn call of T tokens of DeepSeek-V3's layer instead of rows; repeatable")
       ->type_name("T")
       ->allow_extra_args(false)
-      ->check(CLI::Range(std::int64_t{0}, contract::kMaxTokens))
+      ->check(whole_number(0, contract::kMaxTokens))
+      ->excludes(workloads)
+      ->excludes(all)
+      ->excludes(uuid)
       ->group("Workloads");
   o.draw.add(app);
   o.backend.add(app);
   app.add_option("--runs", o.timing.runs, "Timed replays of each call")
-      ->check(CLI::Range(1, 10000))
+      ->check(whole_number(1, 10000))
       ->capture_default_str()
       ->group("Timing");
   app.add_option("--warmup", o.timing.warmup, "Replays before them")
-      ->check(CLI::Range(0, 1000))
+      ->check(whole_number(0, 1000))
       ->capture_default_str()
       ->group("Timing");
   app.add_flag("--eager", o.timing.eager, "Time the call without a graph too")->group("Timing");
@@ -80,10 +85,7 @@ void add_options(CLI::App& app, BenchOptions& o) {
 }
 
 std::vector<workload::Workload> rows_of(const BenchOptions& o) {
-  if (o.tokens.empty()) {
-    const WorkloadFile file = find_workload_file(o.workloads);
-    return select(value_or_raise(workload::read_workloads(file.path.string())), o.selection, file.shown);
-  }
+  if (o.tokens.empty()) return read_rows(find_workload_file(o.workloads), o.selection);
   std::vector<workload::Workload> rows;
   for (const std::int64_t tokens : o.tokens) {
     workload::Workload row;
@@ -94,18 +96,7 @@ std::vector<workload::Workload> rows_of(const BenchOptions& o) {
   return rows;
 }
 
-// The command as the report quotes it: what decides the figures, not where files lie.
-std::string command_of(const BenchOptions& o) {
-  std::string text = fmt::format("blockmoe bench --backend {} --profile {} --routing {} --runs {} --warmup {}",
-                                 o.backend.backend, o.draw.profile, o.draw.routing, o.timing.runs, o.timing.warmup);
-  if (o.draw.seed) text += fmt::format(" --seed {}", *o.draw.seed);
-  if (o.selection.all) text += " --all";
-  for (const std::string& uuid : o.selection.uuids) text += " --uuid " + uuid;
-  for (const std::int64_t tokens : o.tokens) text += fmt::format(" --tokens {}", tokens);
-  return text;
-}
-
-int run_bench(const BenchOptions& o) {
+int run_bench(const BenchOptions& o, const std::string& command) {
   for (const auto& [option, path] : {std::pair("--json", o.json), std::pair("--markdown", o.markdown)})
     if (!path.empty()) require_writable(option, path);
   std::vector<workload::Workload> rows = rows_of(o);
@@ -115,11 +106,12 @@ int run_bench(const BenchOptions& o) {
   BenchReport report;
   report.date = utc_timestamp();
   report.commit = o.commit;
-  report.command = command_of(o);
+  report.command = command;
   report.profile = o.draw.profile;
+  report.routing = o.draw.routing;
   Progress progress(!o.quiet);
-  if (!o.quiet) fmt::print("{}", bench_header(o.timing.eager));
   GpuBench bench(device, o.backend.plan_options(), o.draw.input_options(o.backend.threads), o.timing);
+  if (!o.quiet) fmt::print("{}", bench_header(o.timing.eager));
   bench.measure_ceilings(report, progress);
   for (const workload::Workload& row : rows) {
     progress.begin(fmt::format("{}/{} T={}", report.rows.size() + 1, rows.size(), row.tokens));
@@ -141,7 +133,7 @@ Command add_bench(CLI::App& app) {
   app.footer(kFooter);
   const auto options = std::make_shared<BenchOptions>();
   add_options(app, *options);
-  return [options] { return run_bench(*options); };
+  return [options, &app] { return run_bench(*options, command_line(app)); };
 }
 
 }  // namespace blockmoe::cli

@@ -8,11 +8,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "ceilings.hpp"
 #include "measure/cuda_check.hpp"
 #include "measure/gpu_call.hpp"
 #include "measure/products.hpp"
@@ -26,35 +26,6 @@ namespace {
 
 void require_ok(const Status& status) {
   if (!status.ok()) throw_status(status);
-}
-
-// Below these an H200's run is void: something else was on the card, or it was slowed down.
-struct LeastRates {
-  double read_gbps;
-  double fp8_tflops;
-  double blockwise_tflops;
-};
-constexpr LeastRates kLeastOfH200{4500, 1350, 1130};
-
-std::string cuda_version(int number) {
-  return fmt::format("{}.{}", number / 1000, number % 1000 / 10);
-}
-
-std::string driver_version() {
-  std::ifstream file("/proc/driver/nvidia/version");
-  for (std::string word; file >> word;)
-    if (std::count(word.begin(), word.end(), '.') >= 1 && std::isdigit(static_cast<unsigned char>(word.front())) != 0)
-      return word;
-  int number = 0;
-  cudaDriverGetVersion(&number);
-  return "for CUDA " + cuda_version(number);
-}
-
-std::string host_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);)
-    if (line.rfind("model name", 0) == 0) return line.substr(std::min(line.size(), line.find(": ") + 2));
-  return "unknown CPU";
 }
 
 double flops_of(const contract::Geometry& g, std::int64_t rows) {
@@ -95,7 +66,8 @@ struct GpuBench::State {
 
 GpuBench::GpuBench(const DeviceInfo& device, const Options& options, const workload::InputOptions& inputs,
                    const BenchTiming& timing) {
-  if (device.device.type != DeviceType::cuda) throw InputError("--device: bench measures on a GPU; use cuda or cuda:N");
+  if (device.device.type != DeviceType::cuda)
+    throw refused("--device", "cpu", "cuda or cuda:N", "bench measures on a GPU");
   require_ok(measure::cuda_status(cudaSetDevice(device.device.index), "cudaSetDevice"));
   state_ = std::make_unique<State>(State{device, options, timing, inputs.threads, workload::InputMaker(inputs),
                                          value_or_raise(measure::Timer::create())});
@@ -105,16 +77,12 @@ GpuBench::~GpuBench() = default;
 
 void GpuBench::measure_ceilings(BenchReport& report, Progress& progress) {
   State& s = *state_;
-  int runtime = 0;
-  require_ok(measure::cuda_status(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion"));
-  report.gpu = s.device.name;
-  report.driver = driver_version();
-  report.cuda = cuda_version(runtime);
-  report.host = host_name();
+  report.machine = machine_with(s.device);
   report.method = fmt::format(
       "one whole call as a CUDA graph; before each replay 256 MiB written, then 256 MiB of something else read; events "
-      "around the replay; median of {} after {} warm-up",
-      s.timing.runs, s.timing.warmup);
+      "around the replay; median of {} after {} warm-up. Dense products: the median burst of {} launches after {} ms "
+      "of rest",
+      s.timing.runs, s.timing.warmup, measure::kProductBursts.launches, measure::kProductBursts.idle_ms);
 
   progress.begin("ceilings");
   progress.show("reading");
@@ -126,23 +94,14 @@ void GpuBench::measure_ceilings(BenchReport& report, Progress& progress) {
   report.read_gbps = static_cast<double>(kBytes) / read.median_us * 1e-3;
 
   progress.show("products");
-  if (const auto rates = measure::measure_products(s.timer, s.runs()); rates.ok()) {
+  if (const auto rates = measure::measure_products(s.timer); rates.ok()) {
     report.fp8_tflops = rates.value().fp8_tflops;
     report.blockwise_tflops = rates.value().blockwise_tflops;
   } else {
-    report.notes.push_back(rates.status().message() + "; floors count bytes alone");
+    report.notes.push_back(rates.status().message() + ": no product rates, floors count bytes alone");
   }
   progress.clear();
-
-  if (report.gpu.find("H200") == std::string::npos) return;
-  const auto check = [&](const char* what, double found, double least, const char* unit) {
-    if (found > 0 && found < least)
-      report.notes.push_back(
-          fmt::format("void: {} at {:.0f} {}, an H200 in order has {:.0f} or more", what, found, unit, least));
-  };
-  check("the read", report.read_gbps, kLeastOfH200.read_gbps, "GB/s");
-  check("the dense FP8 product", report.fp8_tflops, kLeastOfH200.fp8_tflops, "TFLOPS");
-  check("the blockwise product", report.blockwise_tflops, kLeastOfH200.blockwise_tflops, "TFLOPS");
+  judge_ceilings(report);
 }
 
 BenchRow GpuBench::measure(const workload::Workload& workload, const BenchReport& report, Progress& progress) {
@@ -179,17 +138,23 @@ BenchRow GpuBench::measure(const workload::Workload& workload, const BenchReport
 
 #else
 
+#include <cstdlib>
+
 namespace blockmoe::cli {
 
 struct GpuBench::State {};
 
 GpuBench::GpuBench(const DeviceInfo&, const Options&, const workload::InputOptions&, const BenchTiming&) {
-  throw InputError("bench: this build has no CUDA");
+  throw InputError("this build has no GPU backends, and bench measures on a GPU");
 }
 GpuBench::~GpuBench() = default;
-void GpuBench::measure_ceilings(BenchReport&, Progress&) {}
+
+// Nobody has a GpuBench to call them on.
+void GpuBench::measure_ceilings(BenchReport&, Progress&) {
+  std::abort();
+}
 BenchRow GpuBench::measure(const workload::Workload&, const BenchReport&, Progress&) {
-  return {};
+  std::abort();
 }
 
 }  // namespace blockmoe::cli

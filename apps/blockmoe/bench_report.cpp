@@ -39,24 +39,26 @@ ordered_json to_json(const BenchReport& report) {
   ordered_json rows = ordered_json::array();
   for (const BenchRow& row : report.rows) rows.push_back(to_json(row));
   return {{"schema", 1},
-          {"machine", {{"gpu", report.gpu}, {"driver", report.driver}, {"cuda", report.cuda}, {"host", report.host}}},
+          {"machine", to_json(report.machine)},
           {"date", report.date},
           {"commit", report.commit},
           {"command", report.command},
           {"profile", report.profile},
+          {"routing", report.routing},
           {"method", report.method},
           {"ceilings",
            {{"read_gbps", report.read_gbps},
             {"fp8_tflops", report.fp8_tflops},
             {"blockwise_tflops", report.blockwise_tflops}}},
+          {"void", report.is_void},
           {"notes", report.notes},
           {"rows", std::move(rows)}};
 }
 
 std::string to_markdown(const BenchReport& report) {
-  std::string text =
-      fmt::format("{}, driver {}, CUDA {}, {}; {}, commit {}\n\n`{}`\n\n", report.gpu, report.driver, report.cuda,
-                  report.host, report.date, report.commit.empty() ? "not given" : report.commit, report.command);
+  std::string text = fmt::format("{}, driver {}, CUDA {}, {}; {}, commit {}\n\n`{}`\n\n", report.machine.gpu,
+                                 report.machine.driver, report.machine.cuda, report.machine.host, report.date,
+                                 report.commit.empty() ? "not given" : report.commit, report.command);
   text += "| T | experts | rows | path | floor us | us | p10 | p90 | ratio | TFLOPS |\n";
   text += "|---|---|---|---|---|---|---|---|---|---|\n";
   for (const BenchRow& r : report.rows) {

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "machine.hpp"
+
 namespace blockmoe::cli {
 
 // Microseconds over the timed runs.
@@ -36,11 +38,12 @@ struct BenchRow {
 };
 
 struct BenchReport {
-  std::string gpu, driver, cuda, host;  // the machine
-  std::string date, commit, command, profile, method;
+  Machine machine;
+  std::string date, commit, command, profile, routing, method;
   double read_gbps = 0;            // all local experts' weights by the best reader
-  double fp8_tflops = 0;           // dense 8192^3; 0 where not measured
+  double fp8_tflops = 0;           // dense 8192^3, in bursts; 0 where not measured
   double blockwise_tflops = 0;     // the same with 1x128 and 128x128 scales
+  bool is_void = false;            // a ceiling is too low for the card: the figures say nothing
   std::vector<std::string> notes;  // why a ceiling is missing or the run is void
   std::vector<BenchRow> rows;
 };

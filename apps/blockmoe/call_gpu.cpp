@@ -72,19 +72,22 @@ verify::ExpertRowsElsewhere GpuCaller::oracle_products() const {
 
 #else
 
+#include <cstdlib>
+
 namespace blockmoe::cli {
 
 struct GpuCaller::State {};
 
+// query_device() knows no CUDA device in this build, so nobody has one to make a GpuCaller for.
 GpuCaller::GpuCaller(const DeviceInfo&, const Options&) {
-  throw InputError("--device: this build has no CUDA");
+  std::abort();
 }
 GpuCaller::~GpuCaller() = default;
 CallResult GpuCaller::call(const workload::Inputs&) {
-  return {};
+  std::abort();
 }
 verify::ExpertRowsElsewhere GpuCaller::oracle_products() const {
-  return {};
+  std::abort();
 }
 
 }  // namespace blockmoe::cli

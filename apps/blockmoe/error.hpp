@@ -3,6 +3,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 #include "blockmoe/status.hpp"
 
@@ -26,6 +27,19 @@ class RunError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
+
+// What is wrong with an argument, to stand behind its name: "<what it is>, expected <what it must be> (<why>)". The form of
+// the library's own messages about arguments.
+inline std::string unlike(std::string_view found, std::string_view expected, std::string_view why = {}) {
+  std::string text = std::string(found) + ", expected " + std::string(expected);
+  return why.empty() ? text : text + " (" + std::string(why) + ")";
+}
+
+// The same with the argument's name in front.
+inline InputError refused(std::string_view argument, std::string_view found, std::string_view expected,
+                          std::string_view why = {}) {
+  return InputError(std::string(argument) + ": " + unlike(found, expected, why));
+}
 
 // An argument that the library refuses, or a device that is not there, is the user's to change; the rest is a failure.
 [[noreturn]] inline void throw_status(const Status& status) {

@@ -12,6 +12,10 @@
 #include "cpu/instruction_set.hpp"
 #include "error.hpp"
 #include "options.hpp"
+#include "trace.h"
+#if BLOCKMOE_WITH_CUDA
+#include "measure/cublaslt.hpp"
+#endif
 
 namespace blockmoe::cli {
 namespace {
@@ -19,6 +23,21 @@ namespace {
 constexpr const char* kFooter = R"(Examples:
   blockmoe info
   blockmoe info --json)";
+
+#if BLOCKMOE_WITH_CUDA && defined(BLOCKMOE_HAS_NVTX)
+constexpr bool kHasNvtx = true;
+#else
+constexpr bool kHasNvtx = false;
+#endif
+
+// Why `bench` can't measure the rates of dense products here; empty where it can.
+std::string why_no_cublaslt() {
+#if BLOCKMOE_WITH_CUDA
+  return measure::cublaslt::load().status().message();
+#else
+  return "this build has no GPU backends";
+#endif
+}
 
 // The instruction sets that the CPU backend chooses among and that this machine runs, the fastest last.
 std::vector<std::string> instruction_sets() {
@@ -94,7 +113,8 @@ nlohmann::ordered_json to_json(const Facts& facts) {
     backends.push_back(std::move(entry));
   }
   return {{"version", BLOCKMOE_VERSION},
-          {"build", {{"cuda", BLOCKMOE_WITH_CUDA != 0}, {"compiler", __VERSION__}}},
+          {"build", {{"cuda", BLOCKMOE_WITH_CUDA != 0}, {"nvtx", kHasNvtx}, {"compiler", __VERSION__}}},
+          {"cublaslt", why_no_cublaslt().empty()},
           {"cpu_instruction_sets", instruction_sets()},
           {"devices", std::move(devices)},
           {"backends", std::move(backends)}};
@@ -103,6 +123,9 @@ nlohmann::ordered_json to_json(const Facts& facts) {
 std::string to_text(const Facts& facts) {
   std::string text = fmt::format("blockmoe {}, built {} CUDA by compiler {}\n", BLOCKMOE_VERSION,
                                  BLOCKMOE_WITH_CUDA != 0 ? "with" : "without", __VERSION__);
+  const std::string why = why_no_cublaslt();
+  text += fmt::format("NVTX ranges around the stages: {}\n", kHasNvtx ? "yes" : "no");
+  text += fmt::format("cuBLASLt, for the product rates of bench: {}\n", why.empty() ? "found" : why);
   text += fmt::format("CPU instruction sets: {}\n", fmt::join(instruction_sets(), ", "));
   text += "devices\n";
   for (const DeviceInfo& device : facts.devices) {

@@ -48,13 +48,15 @@ ordered_json to_json(const CallTimes& times) {
 
 }  // namespace
 
-LibraryCheck::LibraryCheck(const BackendOptions& backend, const DrawOptions& draw, verify::OracleScope scope,
-                           const verify::Tolerance& tolerance)
-    : draw_(draw),
+LibraryCheck::LibraryCheck(const BackendOptions& backend, const DrawOptions& draw,
+                           std::optional<verify::OracleScope> scope, const verify::Tolerance& tolerance)
+    : device_(backend.device_info()),
+      draw_(draw),
       tolerance_(tolerance),
       maker_(draw.input_options(backend.threads)),
-      caller_(backend.device_info(), backend.plan_options()) {
-  oracle_options_.scope = scope;
+      caller_(device_, backend.plan_options()) {
+  const bool on_gpu = device_.device.type == DeviceType::cuda;
+  oracle_options_.scope = scope.value_or(on_gpu ? verify::OracleScope::full : verify::OracleScope::sample);
   oracle_options_.threads = backend.threads;
 }
 
@@ -72,6 +74,8 @@ Measurement LibraryCheck::measure(const workload::Workload& given, Progress& pro
   timing_ = call.times.how;
   const verify::OracleResult oracle =
       verify::run_oracle(inputs.geometry, inputs.weights, inputs.activations, oracle_options_);
+  unusual_.tokens += oracle.routing.unusual_tokens;
+  unusual_.checked += oracle.unusual_checked;
   gates_ = call.backend == Backend::cpu ? verify::kCpuGates : verify::kTensorCoreGates;
   const verify::Comparison comparison =
       verify::compare(oracle, call.output.data(), inputs.geometry.hidden, tolerance_, gates_);
@@ -91,6 +95,8 @@ Measurement LibraryCheck::measure(const workload::Workload& given, Progress& pro
                   {"seed", row.seed},
                   {"rows", oracle.routing.rows},
                   {"active_experts", oracle.routing.active_experts},
+                  {"unusual_tokens", oracle.routing.unusual_tokens},
+                  {"unusual_checked", oracle.unusual_checked},
                   {"comparison", to_json(comparison)},
                   {"gates", {{"rel_l2_requantised", gates_.requantised}, {"rel_l2_plain", gates_.plain}}},
                   {"repeatable", call.repeatable},
@@ -101,8 +107,18 @@ Measurement LibraryCheck::measure(const workload::Workload& given, Progress& pro
 
 std::string LibraryCheck::reference() const {
   if (oracle_options_.scope == verify::OracleScope::full) return "FP64 oracle, every token";
-  return fmt::format("FP64 oracle, {} sampled tokens a shape and those of unusual routing",
-                     oracle_options_.sampled_tokens);
+  return fmt::format(
+      "FP64 oracle, {} sampled tokens a shape and those of unusual routing{}", oracle_options_.sampled_tokens,
+      device_.device.type == DeviceType::cuda ? "" : fmt::format(" (at most {})", verify::kMaxUnusualOnCpu));
+}
+
+std::vector<std::string> LibraryCheck::notes() const {
+  std::vector<std::string> notes = notes_;
+  if (unusual_.checked < unusual_.tokens) {
+    notes.push_back(fmt::format("{} tokens of unusual routing were not checked; --oracle full checks every token",
+                                unusual_.tokens - unusual_.checked));
+  }
+  return notes;
 }
 
 void LibraryCheck::keep_notes(const std::vector<std::string>& notes) {

@@ -1,6 +1,7 @@
 // library_check.hpp: runs this library on a workload and holds its output to the oracle.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,12 +17,15 @@ namespace blockmoe::cli {
 
 class LibraryCheck {
  public:
-  LibraryCheck(const BackendOptions& backend, const DrawOptions& draw, verify::OracleScope scope,
+  // Without a scope: full on a GPU, where it takes seconds, sample on the CPU.
+  LibraryCheck(const BackendOptions& backend, const DrawOptions& draw, std::optional<verify::OracleScope> scope,
                const verify::Tolerance& tolerance);
 
   // Passes when the output is within the tolerance and the gates of its backend, and repeated calls give the same bits.
   // Throws InputError or RunError.
   Measurement measure(const workload::Workload& given, Progress& progress);
+
+  const DeviceInfo& device() const { return device_; }
 
   // What the outputs are compared with, for the report.
   std::string reference() const;
@@ -32,12 +36,20 @@ class LibraryCheck {
   // What the last latency is the median of.
   const std::string& timing() const { return timing_; }
 
+  // Tokens of unusual routing (verify/oracle.hpp) in all rows so far, and how many of them were checked.
+  struct Unusual {
+    std::int64_t tokens = 0;
+    std::int64_t checked = 0;
+  };
+  const Unusual& unusual() const { return unusual_; }
+
   // What a reader of the report must know: sentences of all rows so far, each once.
-  const std::vector<std::string>& notes() const { return notes_; }
+  std::vector<std::string> notes() const;
 
  private:
   void keep_notes(const std::vector<std::string>& notes);
 
+  DeviceInfo device_;
   DrawOptions draw_;
   verify::OracleOptions oracle_options_;
   verify::Tolerance tolerance_;
@@ -45,6 +57,7 @@ class LibraryCheck {
   workload::InputMaker maker_;
   Caller caller_;
   std::string timing_;
+  Unusual unusual_;
   std::vector<std::string> notes_;
 };
 

@@ -31,8 +31,26 @@ constexpr std::array kSubcommands{
 };
 
 int complain(const std::string& name, const std::string& message, int code) {
-  fmt::print(stderr, "blockmoe {}: {}\n", name, message);
+  fmt::print(stderr, "blockmoe{}{}: {}\n", name.empty() ? "" : " ", name, message);
   return code;
+}
+
+// What the parser refuses, in the form of all other errors.
+int complain_of_usage(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<std::string> unknown = app.remaining(true);
+  if (app.get_subcommands().empty()) {
+    std::string names;
+    for (const Subcommand& subcommand : kSubcommands) {
+      names += (names.empty() ? "one of " : ", ") + std::string(subcommand.name);
+    }
+    return complain("", "subcommand: " + unlike(unknown.empty() ? "none" : "'" + unknown.front() + "'", names),
+                    kBadInput);
+  }
+  const std::string name = app.get_subcommands().front()->get_name();
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) == nullptr) return complain(name, error.what(), kBadInput);
+  return complain(name,
+                  fmt::format("'{}' is none of its options; blockmoe {} --help lists them", unknown.front(), name),
+                  kBadInput);
 }
 
 int run_command(const std::string& name, const Command& command) {
@@ -67,7 +85,8 @@ int run(int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kAllPassed : kBadInput;
+    if (error.get_exit_code() != 0) return complain_of_usage(app, error);
+    return app.exit(error);
   }
   for (const auto& [parsed, command] : commands) {
     if (parsed->parsed()) return run_command(parsed->get_name(), command);

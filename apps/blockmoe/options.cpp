@@ -5,13 +5,16 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <string_view>
 #include <utility>
 
 #include "error.hpp"
+#include "shell.hpp"
 
 namespace blockmoe::cli {
 namespace {
@@ -31,9 +34,36 @@ std::string routing_word(std::string word) {
   return word;
 }
 
-template <typename T>
-std::string message_of(const Result<T>& result) {
-  return result.ok() ? std::string() : result.status().message();
+std::string in_quotes(const std::string& text) {
+  return "'" + text + "'";
+}
+
+// "a, b or c"
+std::string listed(const std::vector<std::string>& words) {
+  std::string text;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    text += (i == 0 ? "" : i + 1 == words.size() ? " or " : ", ") + words[i];
+  }
+  return text;
+}
+
+// A check that accepts what `is_good` does.
+template <typename IsGood>
+CLI::Validator validator(std::string expected, IsGood is_good) {
+  return {[expected = std::move(expected), is_good](std::string& text) {
+            return is_good(text) ? std::string() : unlike(in_quotes(text), expected);
+          },
+          "VALUE"};
+}
+
+// The whole text as a number, nothing before it and nothing after.
+template <typename Number>
+std::optional<Number> parsed(const std::string& text) {
+  Number number{};
+  const char* const end = text.data() + text.size();
+  const auto [parsed_to, error] = std::from_chars(text.data(), end, number);
+  if (error != std::errc() || parsed_to != end) return std::nullopt;
+  return number;
 }
 
 std::optional<Device> parse_device(std::string_view word) {
@@ -48,12 +78,18 @@ std::optional<Device> parse_device(std::string_view word) {
   return device;
 }
 
-DeviceInfo device_here(const std::string& word) {
-  const std::optional<Device> device = parse_device(word);
-  if (!device) throw InputError(fmt::format("--device: '{}', expected auto, cpu, cuda or cuda:N", word));
-  const Result<DeviceInfo> info = query_device(*device);
-  if (!info.ok()) throw InputError(fmt::format("--device {}: {}", word, info.status().message()));
-  return info.value();
+// The library names the fields of its geometry; the user knows them as options.
+std::string in_option_names(std::string message) {
+  constexpr std::string_view kField = "geometry.";
+  for (std::size_t at = message.find(kField); at != std::string::npos; at = message.find(kField, at)) {
+    message.replace(at, kField.size(), "--");
+    for (; at < message.size() &&
+           (std::isalpha(static_cast<unsigned char>(message[at])) != 0 || message[at] == '_' || message[at] == '-');
+         ++at) {
+      if (message[at] == '_') message[at] = '-';
+    }
+  }
+  return message;
 }
 
 }  // namespace
@@ -65,17 +101,18 @@ void BackendOptions::add(CLI::App& app) {
   app.add_option("--backend", backend,
                  "Implementation that runs: auto (the fastest one that runs on the device), cpu, portable or hopper")
       ->type_name("B")
-      ->check(CLI::IsMember(words))
+      ->check(one_of(std::move(words)))
       ->capture_default_str()
       ->group("Backend");
-  app.add_option("--device", device,
-                 "Where it runs: cpu, cuda or cuda:N; auto is cuda where the backend runs there, else cpu")
-      ->type_name("D")
-      ->capture_default_str()
-      ->group("Backend");
+  device_option_ =
+      app.add_option("--device", device,
+                     "Where it runs: cpu, cuda or cuda:N; auto is cuda where the backend runs there, else cpu")
+          ->type_name("D")
+          ->capture_default_str()
+          ->group("Backend");
   app.add_option("--threads", threads, "Threads that may run on the CPU; 0 is all that the process may use")
       ->type_name("N")
-      ->check(CLI::Range(0, kMaxThreads))
+      ->check(whole_number(0, kMaxThreads))
       ->capture_default_str()
       ->group("Backend");
 }
@@ -90,18 +127,31 @@ Options BackendOptions::plan_options() const {
 }
 
 DeviceInfo BackendOptions::device_info() const {
-  if (device != "auto") return device_here(device);
   const Options options = plan_options();
-  if (options.backend == Backend::cpu) return device_here("cpu");
-  if (options.backend != Backend::automatic) return device_here("cuda");
-  const Result<DeviceInfo> gpu = query_device({DeviceType::cuda, 0});
-  const bool runs_there = gpu.ok() && Plan::create(blockmoe::Geometry(), 1, gpu.value(), options).ok();
-  return runs_there ? gpu.value() : device_here("cpu");
+  const bool chosen_here = device == "auto";
+  if (chosen_here && options.backend == Backend::automatic) {
+    const Result<DeviceInfo> gpu = query_device({DeviceType::cuda, 0});
+    const bool runs_there = gpu.ok() && Plan::create(blockmoe::Geometry(), 1, gpu.value(), options).ok();
+    return runs_there ? gpu.value() : value_or_raise(query_device(Device{}));
+  }
+  const std::string word = !chosen_here ? device : options.backend == Backend::cpu ? "cpu" : "cuda";
+  const std::optional<Device> wanted = parse_device(word);
+  if (!wanted) throw refused("--device", in_quotes(word), "auto, cpu, cuda or cuda:N");
+  const Result<DeviceInfo> info = query_device(*wanted);
+  if (info.ok()) return info.value();
+  // Only what the user typed is named; the library's sentence begins with the device.
+  if (device_option_->count() > 0) throw refused("--device", word, "a device of this machine", info.status().message());
+  if (chosen_here) throw refused("--backend", backend, "one that runs on this machine", info.status().message());
+  throw InputError(info.status().message());
 }
 
 void GeometryOptions::add(CLI::App& app) {
   const auto size = [&app](const char* name, auto& field, const char* meaning) {
-    app.add_option(name, field, meaning)->type_name("N")->capture_default_str()->group("Geometry");
+    app.add_option(name, field, meaning)
+        ->type_name("N")
+        ->check(whole_number(std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max()))
+        ->capture_default_str()
+        ->group("Geometry");
   };
   size("--hidden", geometry.hidden, "Width of a token, H; a multiple of 128");
   size("--intermediate", geometry.intermediate, "Width of an expert, I; a multiple of 128");
@@ -110,6 +160,11 @@ void GeometryOptions::add(CLI::App& app) {
   size("--top-k", geometry.top_k, "Experts that a token picks");
   size("--n-group", geometry.n_group, "Groups that the experts stand in; 1 is no grouping");
   size("--topk-group", geometry.topk_group, "Groups that a token keeps");
+}
+
+void GeometryOptions::require_valid() const {
+  const Result<Plan> plan = Plan::create(as_public(), 0, value_or_raise(query_device(Device{})));
+  if (!plan.ok()) throw InputError(in_option_names(plan.status().message()));
 }
 
 blockmoe::Geometry GeometryOptions::as_public() const {
@@ -130,23 +185,19 @@ void DrawOptions::add(CLI::App& app) {
          "How tensors are drawn: official (the benchmark's: plain normal scales, half of them negative) or model "
          "(a model's: outlier channels, properly quantised)")
       ->type_name("P")
-      ->check([](const std::string& word) { return message_of(workload::parse_profile(word)); })
+      ->check(one_of({"official", "model"}))
       ->capture_default_str()
       ->group("Inputs");
   app.add_option("--routing", routing, "How logits are drawn: even, zipf, zipf:S (exponent S), all-on-one, none-local")
       ->type_name("R")
-      ->check([](const std::string& word) { return message_of(workload::parse_skew(routing_word(word))); })
+      ->check(validator("even, zipf, zipf:S with S from 0 to 16, all-on-one or none-local",
+                        [](const std::string& word) { return workload::parse_skew(routing_word(word)).ok(); }))
       ->capture_default_str()
       ->group("Inputs");
   app.add_option("--seed", seed, "Seed of everything that is drawn; without it, the row's own")
       ->type_name("N")
-      ->check([](const std::string& text) {  // the parser would let a negative number wrap
-        std::uint64_t value = 0;
-        const char* const end = text.data() + text.size();
-        const auto [parsed_to, error] = std::from_chars(text.data(), end, value);
-        const bool whole = error == std::errc() && parsed_to == end;
-        return whole ? std::string() : fmt::format("--seed: '{}', expected a number from 0 to 2^64 - 1", text);
-      })
+      ->check(validator("a whole number from 0 to 2^64 - 1",  // the parser would let a negative number wrap
+                        [](const std::string& text) { return parsed<std::uint64_t>(text).has_value(); }))
       ->group("Inputs");
 }
 
@@ -175,14 +226,52 @@ std::string to_string(Backend backend) {
   return "unknown";
 }
 
-CLI::Validator finite_from(double smallest) {
-  return {[smallest](const std::string& text) {
-            double value = std::numeric_limits<double>::quiet_NaN();
-            if (CLI::detail::lexical_cast(text, value) && std::isfinite(value) && value >= smallest)
-              return std::string();
-            return fmt::format("{} is not a finite number of at least {}", text, smallest);
-          },
-          "NUMBER"};
+std::string command_line(const CLI::App& app) {
+  std::string text = "blockmoe " + app.get_name();
+  for (const CLI::Option* option : app.get_options()) {
+    const std::string name = " --" + option->get_single_name();
+    if (option->get_group() == "Reports") continue;
+    if (option->get_items_expected_max() == 0) {
+      if (option->count() > 0) text += name;
+      continue;
+    }
+    std::vector<std::string> values = option->results();
+    if (values.empty() && !option->get_default_str().empty()) values.push_back(option->get_default_str());
+    for (const std::string& value : values) {
+      const bool is_file = option->get_single_name() == "workloads";
+      text += name + ' ' +
+              shell_quote(is_file ? std::filesystem::path(value).filename().string() : value, QuoteContext::bare);
+    }
+  }
+  return text;
+}
+
+CLI::Validator one_of(std::vector<std::string> words) {
+  std::string expected = listed(words);
+  return validator(std::move(expected), [words = std::move(words)](const std::string& text) {
+    return std::find(words.begin(), words.end(), text) != words.end();
+  });
+}
+
+CLI::Validator whole_number(std::int64_t least, std::int64_t most) {
+  return validator(fmt::format("a whole number from {} to {}", least, most), [least, most](const std::string& text) {
+    const std::optional<std::int64_t> number = parsed<std::int64_t>(text);
+    return number && *number >= least && *number <= most;
+  });
+}
+
+CLI::Validator finite_from(double least) {
+  return validator(fmt::format("a finite number of at least {}", least), [least](const std::string& text) {
+    const std::optional<double> number = parsed<double>(text);
+    return number && std::isfinite(*number) && *number >= least;
+  });
+}
+
+CLI::Validator finite_in(double least, double most) {
+  return validator(fmt::format("a number from {} to {}", least, most), [least, most](const std::string& text) {
+    const std::optional<double> number = parsed<double>(text);
+    return number && *number >= least && *number <= most;
+  });
 }
 
 }  // namespace blockmoe::cli

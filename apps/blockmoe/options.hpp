@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "blockmoe/moe.hpp"
 #include "contract/geometry.h"
@@ -22,6 +23,9 @@ struct BackendOptions {
   Options plan_options() const;
   // `auto` is the first CUDA device where the backend asked for runs there, else the CPU. Throws InputError.
   DeviceInfo device_info() const;
+
+ private:
+  const CLI::Option* device_option_ = nullptr;
 };
 
 // --hidden --intermediate --experts --local-experts --top-k --n-group --topk-group
@@ -29,6 +33,8 @@ struct GeometryOptions {
   contract::Geometry geometry;
 
   void add(CLI::App& app);
+  // Throws InputError where no backend takes it.
+  void require_valid() const;
   blockmoe::Geometry as_public() const;
 };
 
@@ -48,7 +54,14 @@ struct DrawOptions {
 std::string to_string(Device device);
 std::string to_string(Backend backend);
 
-// Finite and at least `smallest`; for CLI::Option::check.
-CLI::Validator finite_from(double smallest);
+// The command as reports quote it: every option with its value, given or standard. Group Reports is left out, since it
+// says nothing of what ran; of a workload file stands the name, not the folder.
+std::string command_line(const CLI::App& app);
+
+// For CLI::Option::check: one of some words, a whole number of a range, a finite number of at least `least`, of a range.
+CLI::Validator one_of(std::vector<std::string> words);
+CLI::Validator whole_number(std::int64_t least, std::int64_t most);
+CLI::Validator finite_from(double least);
+CLI::Validator finite_in(double least, double most);
 
 }  // namespace blockmoe::cli

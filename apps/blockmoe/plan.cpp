@@ -1,6 +1,7 @@
 // plan.cpp: `blockmoe plan`: which path a call would take, why, and the workspace that it needs. Runs nothing.
 #include <fmt/format.h>
 
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -34,9 +35,13 @@ Examples:
   blockmoe plan --hidden 2048 --intermediate 1024 --json)";
 
 void add_options(CLI::App& app, PlanOptions& o) {
-  app.add_option("--max-tokens", o.max_tokens, "Largest T of any call")->type_name("T")->capture_default_str();
+  app.add_option("--max-tokens", o.max_tokens, "Largest T of any call")
+      ->type_name("T")
+      ->check(whole_number(0, contract::kMaxTokens))
+      ->capture_default_str();
   app.add_option("--max-sms", o.max_sms, "Multiprocessors that a call may use; 0 is all")
       ->type_name("N")
+      ->check(whole_number(0, std::numeric_limits<std::int32_t>::max()))
       ->capture_default_str();
   app.add_flag("--gate-first", o.gate_first, "gemm1_weights holds gate rows first, then up rows");
   app.add_flag("--json", o.json, "Print JSON");
@@ -107,11 +112,12 @@ DeviceInfo device_of(const PlanOptions& o) {
   const std::string& word = o.backend.device;
   if (word.substr(0, 3) != "sm_") return o.backend.device_info();
   const Result<DeviceInfo> info = describe_device(word);
-  if (!info.ok()) throw InputError(fmt::format("--device {}: {}", word, info.status().message()));
-  return info.value();
+  if (info.ok()) return info.value();
+  throw refused("--device", word, "cpu, cuda, cuda:N or an architecture", info.status().message());
 }
 
 int run_plan(const PlanOptions& o) {
+  o.geometry.require_valid();
   const DeviceInfo device = device_of(o);
   Options options = o.backend.plan_options();
   options.max_sms = o.max_sms;

@@ -80,6 +80,9 @@ nlohmann::ordered_json to_json(const Report& report) {
   for (const Row& row : report.rows) results.push_back(to_json(row));
   return {
       {"timestamp", report.timestamp},
+      {"machine", to_json(report.machine)},
+      {"commit", report.commit},
+      {"command", report.command},
       {"workload_file", report.workload_file},
       {"correctness",
        {{"atol", report.tolerances.atol},
@@ -93,6 +96,8 @@ nlohmann::ordered_json to_json(const Report& report) {
       {"agent_mean_us", or_null(report.agent_mean_us())},
       {"baseline_mean_us", or_null(report.baseline_mean_us())},
       {"mean_speedup_vs_baseline", or_null(report.mean_speedup_vs_baseline())},
+      {"notes", report.notes},
+      {"wall_s", report.wall_s},
       {"results", std::move(results)},
   };
 }

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "machine.hpp"
+
 namespace blockmoe::cli {
 
 // One workload.
@@ -32,11 +34,16 @@ struct Tolerances {
 
 struct Report {
   std::string timestamp;  // UTC, ISO 8601
+  Machine machine;
+  std::string commit;   // as --commit says
+  std::string command;  // command_line()
   std::string workload_file;
   Tolerances tolerances;
   std::string reference;                      // what the outputs were compared with
   std::optional<std::string> speed_baseline;  // what the times were compared with
   std::vector<Row> rows;
+  std::vector<std::string> notes;  // what a reader must know: what was drawn, what was not checked
+  double wall_s = 0;               // of the whole command
 
   std::size_t passed_count() const;
   bool all_passed() const;

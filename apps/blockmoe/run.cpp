@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -37,7 +38,8 @@ struct RunOptions {
 constexpr const char* kFooter =
     R"(One of --uuid, --tokens and --inputs says what runs. A file of inputs holds the operator's tensors under their names:
 routing_logits, routing_bias, hidden_states, hidden_states_scale, gemm1_weights, gemm1_weights_scale, gemm2_weights,
-gemm2_weights_scale, and, as tensors of one element, local_expert_offset and routed_scaling_factor.
+gemm2_weights_scale, and, as tensors of one element, local_expert_offset and routed_scaling_factor; in its metadata
+top_k, n_group and topk_group. What the file does not say the options do.
 
 Examples:
   blockmoe run --uuid e05c6c03                                   a shape of the benchmark
@@ -55,7 +57,7 @@ void add_options(CLI::App& app, RunOptions& o) {
                                 ->group("Workload");
   CLI::Option* const tokens = app.add_option("--tokens", o.tokens, "Tokens, T, of a drawn call of the geometry below")
                                   ->type_name("T")
-                                  ->check(CLI::Range(std::int64_t{0}, contract::kMaxTokens))
+                                  ->check(whole_number(0, contract::kMaxTokens))
                                   ->group("Workload");
   CLI::Option* const inputs = app.add_option("--inputs", o.inputs, "Safetensors file of the operator's tensors")
                                   ->type_name("FILE")
@@ -67,10 +69,12 @@ void add_options(CLI::App& app, RunOptions& o) {
   o.geometry.add(app);
   app.add_option("--local-expert-offset", o.local_expert_offset, "Global number of local expert 0")
       ->type_name("N")
+      ->check(whole_number(std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max()))
       ->capture_default_str()
       ->group("Geometry");
   app.add_option("--routed-scaling-factor", o.routed_scaling_factor, "Factor of every routing weight")
       ->type_name("X")
+      ->check(finite_in(std::numeric_limits<float>::lowest(), std::numeric_limits<float>::max()))
       ->capture_default_str()
       ->group("Geometry");
   // A row says all of these itself; a file's shapes say the sizes.
@@ -93,8 +97,7 @@ void add_options(CLI::App& app, RunOptions& o) {
 }
 
 workload::Workload chosen_row(const RunOptions& o) {
-  const WorkloadFile file = find_workload_file(o.workloads);
-  return select(value_or_raise(workload::read_workloads(file.path.string())), {false, {o.uuid}}, file.shown).front();
+  return read_rows(find_workload_file(o.workloads), {false, {o.uuid}}).front();
 }
 
 workload::Workload drawn_row(const RunOptions& o) {
@@ -106,23 +109,31 @@ workload::Workload drawn_row(const RunOptions& o) {
   return row;
 }
 
-workload::Inputs inputs_of(const RunOptions& o) {
-  if (!o.inputs.empty()) {
-    const contract::Geometry& g = o.geometry.geometry;
-    return value_or_raise(workload::load_inputs(
-        o.inputs, {g.top_k, g.n_group, g.topk_group, o.local_expert_offset, o.routed_scaling_factor}));
-  }
+// A file that says a number itself must not be told another one.
+template <typename T>
+void require_same(const CLI::App& app, const char* option, T given, T in_file, const std::string& file) {
+  if (app.count(option) == 0 || given == in_file) return;
+  throw refused(option, fmt::format("{}", given), fmt::format("{}", in_file), file + " says so");
+}
+
+workload::Inputs loaded_inputs(const RunOptions& o, const CLI::App& app) {
+  const contract::Geometry& g = o.geometry.geometry;
+  workload::Inputs inputs = value_or_raise(workload::load_inputs(
+      o.inputs, {g.top_k, g.n_group, g.topk_group, o.local_expert_offset, o.routed_scaling_factor}));
+  require_same(app, "--top-k", g.top_k, inputs.geometry.top_k, o.inputs);
+  require_same(app, "--n-group", g.n_group, inputs.geometry.n_group, o.inputs);
+  require_same(app, "--topk-group", g.topk_group, inputs.geometry.topk_group, o.inputs);
+  const contract::Weights& w = inputs.weights;
+  require_same(app, "--local-expert-offset", o.local_expert_offset, w.local_expert_offset, o.inputs);
+  require_same(app, "--routed-scaling-factor", o.routed_scaling_factor, w.routed_scaling_factor, o.inputs);
+  return inputs;
+}
+
+workload::Inputs inputs_of(const RunOptions& o, const CLI::App& app) {
+  if (!o.inputs.empty()) return loaded_inputs(o, app);
   workload::Workload row = o.uuid.empty() ? drawn_row(o) : chosen_row(o);
   o.draw.apply_seed(row);
   return value_or_raise(workload::InputMaker(o.draw.input_options(o.backend.threads)).make(row));
-}
-
-// Rows and active experts, so that zeros can't pass for a result.
-verify::RoutingFacts routing_of(const workload::Inputs& inputs, int threads) {
-  verify::OracleOptions options;
-  options.sampled_tokens = 0;
-  options.threads = threads;
-  return verify::run_oracle(inputs.geometry, inputs.weights, inputs.activations, options).routing;
 }
 
 void write_output(const std::string& path, const workload::Inputs& inputs, const CallResult& call) {
@@ -134,10 +145,11 @@ void write_output(const std::string& path, const workload::Inputs& inputs, const
   if (!status.ok()) throw RunError(status.message());
 }
 
-int run_run(const RunOptions& o, bool has_tokens) {
-  if (o.uuid.empty() && o.inputs.empty() && !has_tokens) {
+int run_run(const RunOptions& o, const CLI::App& app) {
+  if (o.uuid.empty() && o.inputs.empty() && app.count("--tokens") == 0) {
     throw InputError("nothing to run: give one of --uuid, --tokens and --inputs");
   }
+  if (o.uuid.empty() && o.inputs.empty()) o.geometry.require_valid();
   if (!o.output.empty()) require_replaceable("--output", o.output);
   if (!o.save_inputs.empty()) require_replaceable("--save-inputs", o.save_inputs);
   Caller caller(o.backend.device_info(), o.backend.plan_options());
@@ -145,11 +157,13 @@ int run_run(const RunOptions& o, bool has_tokens) {
   Progress progress(!o.quiet);
   progress.begin("run");
   progress.show("making inputs");
-  const workload::Inputs inputs = inputs_of(o);
+  const workload::Inputs inputs = inputs_of(o, app);
   progress.show("running");
   const CallResult call = caller.call(inputs);
   if (!call.repeatable) throw RunError("two calls on the same inputs gave different bits");
-  const verify::RoutingFacts routing = routing_of(inputs, o.backend.threads);
+  // Rows and active experts, so that zeros can't pass for a result.
+  const verify::RoutingFacts routing =
+      verify::routing_facts(inputs.geometry, inputs.weights, inputs.activations, o.backend.threads);
   progress.clear();
 
   if (!o.save_inputs.empty()) {
@@ -160,6 +174,11 @@ int run_run(const RunOptions& o, bool has_tokens) {
   if (o.quiet) return kAllPassed;
   fmt::print("{} tokens, {} rows, {} of {} local experts active, on {}\n", inputs.tokens(), routing.rows,
              routing.active_experts, inputs.geometry.local_experts, call.path);
+  const contract::Geometry& g = inputs.geometry;
+  const std::int64_t offset = inputs.weights.local_expert_offset;
+  fmt::print("routing: top_k {}, n_group {}, topk_group {}, local experts {} to {} of {}, factor {}\n", g.top_k,
+             g.n_group, g.topk_group, offset, offset + g.local_experts - 1, g.experts,
+             inputs.weights.routed_scaling_factor);
   fmt::print("{:.1f} us ({:.1f} to {:.1f}), the median of {} runs: {}\n", call.times.median_us, call.times.min_us,
              call.times.max_us, call.times.runs, call.times.how);
   for (const std::string& note : inputs.notes) fmt::print("note: {}\n", note);
@@ -173,8 +192,7 @@ Command add_run(CLI::App& app) {
   app.footer(kFooter);
   const auto options = std::make_shared<RunOptions>();
   add_options(app, *options);
-  const CLI::Option* const tokens = app.get_option("--tokens");
-  return [options, tokens] { return run_run(*options, tokens->count() > 0); };
+  return [options, &app] { return run_run(*options, app); };
 }
 
 }  // namespace blockmoe::cli

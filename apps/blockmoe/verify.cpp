@@ -42,7 +42,7 @@ struct VerifyOptions {
   std::string baseline_cmd;
   double cmd_timeout_s = 600;
   Tolerances tolerances;
-  std::string oracle = "sample";
+  std::string oracle = "auto";
   BackendOptions backend;
   DrawOptions draw;
   std::string dump_json;
@@ -60,8 +60,8 @@ Inf stands where the oracle has none, the relative L2 errors are within the gate
 calls give the same bits.
 
 Examples:
-  blockmoe verify --all                          the 19 shapes of the benchmark, on the CPU
-  blockmoe verify --uuid e05c6c03 --oracle full  one shape, every token checked
+  blockmoe verify --all                          the 19 shapes of the benchmark, on a GPU if there is one
+  blockmoe verify --uuid 5e8dc11c --device cpu --oracle full  one shape on the CPU, every token checked
   blockmoe verify --all --profile model --dump-json verify.json
   blockmoe verify --workloads rows.jsonl --all --agent-cmd 'python3 agent.py --tokens {T} --row {workload_json}'
   blockmoe verify --workloads results.jsonl --all --metadata --baseline --append-benchmark history.csv --commit abc123)";
@@ -79,10 +79,12 @@ void add_options(CLI::App& app, VerifyOptions& o) {
   o.draw.add(app);
   o.backend.add(app);
 
-  app.add_option("--oracle", o.oracle,
-                 "Tokens that the oracle computes: sample (64 and the unusual ones) or full (all)")
+  app.add_option(
+         "--oracle", o.oracle,
+         "Tokens that the oracle computes: sample (64 and those of unusual routing), full (all) or auto (full on "
+         "a GPU, sample on the CPU)")
       ->type_name("WORD")
-      ->check(CLI::IsMember({"sample", "full"}))
+      ->check(one_of({"auto", "sample", "full"}))
       ->capture_default_str()
       ->group("Correctness");
   app.add_option("--atol", o.tolerances.atol, "An element may be this far from the oracle, or")
@@ -97,7 +99,7 @@ void add_options(CLI::App& app, VerifyOptions& o) {
       ->group("Correctness");
   app.add_option("--required-matched-ratio", o.tolerances.required_matched_ratio, "Share of elements that must be so")
       ->type_name("X")
-      ->check(finite_from(0) & CLI::Range(0.0, 1.0))
+      ->check(finite_in(0, 1))
       ->capture_default_str()
       ->group("Correctness");
 
@@ -130,7 +132,7 @@ void add_options(CLI::App& app, VerifyOptions& o) {
       ->type_name("NAME")
       ->capture_default_str()
       ->group("Reports");
-  app.add_option("--commit", o.commit, "Commit in the CSV")->type_name("ID")->group("Reports");
+  app.add_option("--commit", o.commit, "Commit in the reports")->type_name("ID")->group("Reports");
   app.add_flag("--quiet", o.quiet, "Print the line with the number passed and nothing else")->group("Reports");
 }
 
@@ -172,6 +174,11 @@ Measurement failure(const std::string& why) {
   return found;
 }
 
+std::optional<verify::OracleScope> scope_of(const std::string& word) {
+  if (word == "auto") return std::nullopt;
+  return word == "full" ? verify::OracleScope::full : verify::OracleScope::sample;
+}
+
 void add_agent(const VerifyOptions& o, const std::vector<Workload>& rows, Sides& sides) {
   std::vector<std::string> references;
   if (o.metadata && std::any_of(rows.begin(), rows.end(), carries_agent)) {
@@ -184,9 +191,8 @@ void add_agent(const VerifyOptions& o, const std::vector<Workload>& rows, Sides&
     references.emplace_back("not checked here: as --agent-cmd says");
   } else if (!all_read) {
     const Tolerances& t = o.tolerances;
-    sides.library = std::make_unique<LibraryCheck>(
-        o.backend, o.draw, o.oracle == "full" ? verify::OracleScope::full : verify::OracleScope::sample,
-        verify::Tolerance{t.atol, t.rtol, t.required_matched_ratio});
+    sides.library = std::make_unique<LibraryCheck>(o.backend, o.draw, scope_of(o.oracle),
+                                                   verify::Tolerance{t.atol, t.rtol, t.required_matched_ratio});
     sides.agent.emplace_back([library = sides.library.get()](const Workload& row, Progress& progress) {
       try {
         return std::optional(library->measure(row, progress));
@@ -256,6 +262,8 @@ std::vector<std::string> remarks_of(const Sides& sides) {
   std::vector<std::string> remarks{
       fmt::format("gates: relative L2 at most {} where the oracle requantises, {} where it does not", gates.requantised,
                   gates.plain),
+      fmt::format("tokens of unusual routing (ties, NaN, Inf): {}, {} of them checked", sides.library->unusual().tokens,
+                  sides.library->unusual().checked),
       "latency: median of " + sides.library->timing()};
   for (const std::string& note : sides.library->notes()) remarks.push_back("note: " + note);
   return remarks;
@@ -267,17 +275,27 @@ void write_reports(const VerifyOptions& o, const Report& report, const std::file
   append_benchmark_csv(o.append_benchmark, report, {o.commit, o.solution_name, file.stem().string()});
 }
 
-int run_verify(const VerifyOptions& o) {
+// The device that ran; of a command or of metadata nothing is known but that it was this machine, with its first GPU.
+DeviceInfo device_of(const Sides& sides) {
+  if (sides.library) return sides.library->device();
+  const Result<DeviceInfo> gpu = query_device({DeviceType::cuda, 0});
+  return gpu.ok() ? gpu.value() : value_or_raise(query_device(Device{}));
+}
+
+int run_verify(const VerifyOptions& o, const std::string& command) {
+  const std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
   check_output_options(o);
   const WorkloadFile file = find_workload_file(o.workloads);
-  const std::vector<Workload> rows =
-      select(value_or_raise(workload::read_workloads(file.path.string())), o.selection, file.shown);
+  const std::vector<Workload> rows = read_rows(file, o.selection);
   Sides sides;
   add_agent(o, rows, sides);
   add_baseline(o, rows, sides);
 
   Report report;
   report.timestamp = utc_timestamp();
+  report.machine = machine_with(device_of(sides));
+  report.commit = o.commit;
+  report.command = command;
   report.workload_file = file.shown;
   report.tolerances = o.tolerances;
   report.reference = sides.reference;
@@ -295,8 +313,10 @@ int run_verify(const VerifyOptions& o) {
     if (!o.quiet) print(table.line(outcome.row, outcome.check));
     report.rows.push_back(outcome.row);
   }
-  write_reports(o, report, file.path);
+  if (sides.library) report.notes = sides.library->notes();
+  report.wall_s = Seconds(std::chrono::steady_clock::now() - start).count();
   print(o.quiet ? verdict(report) : summary(report, remarks_of(sides)));
+  write_reports(o, report, file.path);
   return report.all_passed() && !baseline_failed ? kAllPassed : kSomethingFailed;
 }
 
@@ -307,7 +327,7 @@ Command add_verify(CLI::App& app) {
   app.footer(kFooter);
   const auto options = std::make_shared<VerifyOptions>();
   add_options(app, *options);
-  return [options] { return run_verify(*options); };
+  return [options, &app] { return run_verify(*options, command_line(app)); };
 }
 
 }  // namespace blockmoe::cli

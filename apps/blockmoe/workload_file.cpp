@@ -18,6 +18,13 @@ bool begins_with(const std::string& text, const std::string& start) {
   return text.compare(0, start.size(), start) == 0;
 }
 
+// A wrong path must not pass for "no data set".
+void require_dataset() {
+  const std::string root = workload::dataset_root();
+  if (root.empty() || fs::is_directory(root)) return;
+  throw refused("FIB_DATASET_PATH", root, "a folder");
+}
+
 // The index of the row that `uuid` means.
 std::size_t find_row(const std::vector<workload::Workload>& rows, const std::string& uuid, const std::string& file) {
   std::vector<std::size_t> found;
@@ -42,20 +49,22 @@ WorkloadFile find_workload_file(const std::string& given) {
       fmt::format("--workloads: {} is neither beside the command nor in ../share/blockmoe; name a file", kShippedFile));
 }
 
-std::vector<workload::Workload> select(std::vector<workload::Workload> rows, const Selection& selection,
-                                       const std::string& file) {
+std::vector<workload::Workload> read_rows(const WorkloadFile& file, const Selection& selection) {
+  require_dataset();
+  std::vector<workload::Workload> rows = value_or_raise(workload::read_workloads(file.path.string()));
   std::vector<bool> chosen(rows.size());
   for (std::size_t i = 0; i < rows.size(); ++i) {
     chosen[i] = selection.uuids.empty() && (selection.all || rows[i].split == "dev");
   }
-  for (const std::string& uuid : selection.uuids) chosen[find_row(rows, uuid, file)] = true;
+  for (const std::string& uuid : selection.uuids) chosen[find_row(rows, uuid, file.shown)] = true;
 
   std::vector<workload::Workload> kept;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     if (chosen[i]) kept.push_back(std::move(rows[i]));
   }
   if (kept.empty()) {
-    throw InputError(fmt::format("no row of {} has the split dev; --all takes every split, --uuid names rows", file));
+    throw InputError(
+        fmt::format("no row of {} has the split dev; --all takes every split, --uuid names rows", file.shown));
   }
   return kept;
 }

@@ -22,8 +22,8 @@ struct Selection {
   std::vector<std::string> uuids;  // these rows, of whatever split; each a whole uuid, or a beginning that one row has
 };
 
-// In the order of the file. Throws InputError where a uuid is not found, means several rows, or nothing is selected.
-std::vector<workload::Workload> select(std::vector<workload::Workload> rows, const Selection& selection,
-                                       const std::string& file);
+// In the order of the file. Throws InputError where it can't be read, a uuid is not found or means several rows, nothing is
+// selected, or FIB_DATASET_PATH is set but names no folder.
+std::vector<workload::Workload> read_rows(const WorkloadFile& file, const Selection& selection);
 
 }  // namespace blockmoe::cli

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "layer.hpp"
 #include "machine.hpp"
 #include "product.hpp"
+#include "report.hpp"
 
 namespace blockmoe::bench {
 namespace {
@@ -26,6 +28,8 @@ struct Arguments {
   std::vector<std::int64_t> tokens = {1, 901, 14107};
   int threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   int runs = 5;
+  std::string json;
+  std::string commit;
 };
 
 workload::Workload row_of(std::int64_t tokens) {
@@ -97,6 +101,7 @@ std::vector<InstructionSet> sets_of(const std::vector<std::string>& names) {
 
 int run(const Arguments& arguments) {
   const std::vector<InstructionSet> sets = sets_of(arguments.paths);
+  Report report{arguments.threads, arguments.runs, arguments.commit, {}};
   for (const InstructionSet set : sets) print_product(set);
   workload::InputMaker maker({});
   for (const std::int64_t tokens : arguments.tokens) {
@@ -121,6 +126,9 @@ int run(const Arguments& arguments) {
       fmt::print("  cpu/{}: {} rows, {} active experts, peak of its instruction {:.1f} GFLOPS\n", cpu::name_of(set),
                  result.rows, result.active_experts, peak * 1e-9);
       print_run(result, g);
+      report.rows.push_back({tokens, fmt::format("cpu/{}", cpu::name_of(set)), result.rows, result.active_experts,
+                             result.median, static_cast<double>(result.rows) * row_flops(g),
+                             static_cast<double>(result.active_experts) * expert_bytes(g), read, peak});
       if (reference.empty()) {
         reference = result.output;
       } else {
@@ -129,7 +137,11 @@ int run(const Arguments& arguments) {
       }
     }
   }
-  return 0;
+  if (arguments.json.empty()) return 0;
+  std::ofstream file(arguments.json);
+  file << to_json(report) << std::flush;
+  if (!file) fmt::print(stderr, "--json: {} can't be written\n", arguments.json);
+  return file ? 0 : 1;
 }
 
 }  // namespace
@@ -142,6 +154,8 @@ int main(int argc, char** argv) {
   app.add_option("--tokens", arguments.tokens, "T of each call, of DeepSeek-V3's layer")->delimiter(',');
   app.add_option("--threads", arguments.threads, "Threads")->check(CLI::PositiveNumber);
   app.add_option("--runs", arguments.runs, "Runs of each call")->check(CLI::PositiveNumber);
+  app.add_option("--json", arguments.json, "File for the layer's figures as JSON");
+  app.add_option("--commit", arguments.commit, "Commit in the JSON");
   CLI11_PARSE(app, argc, argv);
   return blockmoe::bench::run(arguments);
 }

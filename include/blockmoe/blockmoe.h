@@ -63,7 +63,7 @@ enum { BLOCKMOE_WORKSPACE_ANYTHING = 0, BLOCKMOE_WORKSPACE_ZEROED_ONCE = 1 };
 
 enum { BLOCKMOE_MAX_RANK = 4 };
 
-/* Filled by the call that it is passed to: the code that the call returned and one message, empty when ok; cut to fit. */
+/* Filled by the call that it is passed to: the code that it returned and one message, empty when ok; cut to fit. */
 typedef struct blockmoe_error {
   uint32_t struct_size;
   blockmoe_status code;

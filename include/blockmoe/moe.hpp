@@ -105,14 +105,14 @@ using Stream = void*;
 
 class BoundPlan;
 
-/// The choice of kernels and sizes for one geometry, device and largest T. Made on the host alone; immutable; free to be
-/// used from several threads. Copies are cheap and share the same state.
+/// The choice of kernels and sizes for one geometry, device and largest T. Made on the host alone; immutable; free to
+/// be used from several threads. Copies are cheap and share the same state.
 class BLOCKMOE_API Plan {
  public:
   /// `max_tokens` is the largest T of any call, 0..2^30.
   ///
-  /// invalid_argument: a field outside its range. unsupported: no implementation in this build runs this on this device;
-  /// the message says why each one can't.
+  /// invalid_argument: a field outside its range. unsupported: no implementation in this build runs this on this
+  /// device; the message says why each one can't.
   static Result<Plan> create(const Geometry& geometry, std::int64_t max_tokens, const DeviceInfo& device,
                              const Options& options = Options());
 
@@ -129,8 +129,8 @@ class BLOCKMOE_API Plan {
   /// What runs and why, a line a decision.
   const std::string& explain() const;
 
-  /// Validates the weights and builds what the kernels need of them. The bound plan refers to the caller's tensors, which
-  /// must outlive it; their contents may change between calls. It does not need the Plan to live on.
+  /// Validates the weights and builds what the kernels need of them. The bound plan refers to the caller's tensors,
+  /// which must outlive it; their contents may change between calls. It does not need the Plan to live on.
   Result<BoundPlan> bind(const Weights& weights) const;
 
  private:
@@ -179,8 +179,8 @@ inline Result<DeviceInfo> query_device(Device device) {
   return info;
 }
 
-/// A device that need not be here, for planning: "sm_80", "sm_90a", "sm_100a", ... with the figures of the usual part of
-/// that architecture (a suffix a or f is accepted and means nothing more); or "cpu", which is this machine's.
+/// A device that need not be here, for planning: "sm_80", "sm_90a", "sm_100a", ... with the figures of the usual part
+/// of that architecture (a suffix a or f is accepted and means nothing more); or "cpu", which is this machine's.
 inline Result<DeviceInfo> describe_device(const std::string& name) {
   DeviceInfo info;
   Status status = detail::describe_device(name, &info);

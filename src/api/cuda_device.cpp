@@ -12,6 +12,10 @@ namespace {
 
 Status refused(std::int32_t index, cudaError_t error) {
   cudaGetLastError();  // this failure is reported here; let no later call report it again
+  int driver = 0;      // 0: there is none, which the runtime takes for one that is too old
+  if (error == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
+    return {StatusCode::unsupported, join("device: cuda:", index, ", but there is no NVIDIA driver here")};
+  }
   return {StatusCode::unsupported, join("device: cuda:", index, ": ", cudaGetErrorString(error))};
 }
 

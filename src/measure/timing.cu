@@ -2,8 +2,10 @@
 #include "measure/timing.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <thread>
 #include <utility>
 
 #include "measure/cuda_check.hpp"
@@ -161,8 +163,21 @@ Result<Sample> Timer::eager(const Enqueue& work, const TimingOptions& options) {
   return state_->repeat(options, [&] { return state_->flush(); }, [&] { return work(state_->stream); });
 }
 
-Result<Sample> Timer::warm(const Enqueue& work, const TimingOptions& options) {
-  return state_->repeat(options, [] { return Status(); }, [&] { return work(state_->stream); });
+Result<Sample> Timer::bursts(const Enqueue& work, const BurstOptions& options) {
+  const auto rest = [&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(options.idle_ms));
+    return Status();
+  };
+  const auto burst = [&]() -> Status {
+    for (int i = 0; i < options.launches; ++i) BLOCKMOE_TRY(work(state_->stream));
+    return {};
+  };
+  auto sample = state_->repeat({1, options.bursts}, rest, burst);
+  if (!sample.ok()) return sample;
+  Sample a_launch = sample.value();
+  for (double* us : {&a_launch.median_us, &a_launch.p10_us, &a_launch.p90_us, &a_launch.min_us, &a_launch.max_us})
+    *us /= options.launches;
+  return a_launch;
 }
 
 Status Timer::once(const Enqueue& work) {

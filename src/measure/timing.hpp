@@ -30,6 +30,13 @@ struct TimingOptions {
   int runs = 30;
 };
 
+/// A burst: `launches` of the same work back to back on a card that was idle for `idle_ms`.
+struct BurstOptions {
+  int bursts = 11;
+  int launches = 4;
+  int idle_ms = 40;
+};
+
 /// Work put on a stream (a cudaStream_t). It may be called several times.
 using Enqueue = std::function<Status(void* stream)>;
 
@@ -47,8 +54,9 @@ class Timer {
   Result<Sample> graph(const Enqueue& work, const TimingOptions& options);
   /// Calls `work` again for each run.
   Result<Sample> eager(const Enqueue& work, const TimingOptions& options);
-  /// As `eager`, but without the flush: how a product whose operands live in the L2 anyway is timed.
-  Result<Sample> warm(const Enqueue& work, const TimingOptions& options);
+  /// One launch's share of a burst, over several bursts; no flush. For work that is bound by power: launches that follow
+  /// each other for long are slowed by the card's limit, a few after a rest are not.
+  Result<Sample> bursts(const Enqueue& work, const BurstOptions& options);
   /// Runs `work` once and waits.
   Status once(const Enqueue& work);
 

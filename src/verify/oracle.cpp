@@ -189,6 +189,9 @@ OracleResult run_oracle(const contract::Geometry& geometry, const contract::Weig
   const std::vector<TokenRouting> routing = route_tokens(geometry, weights, activations, options.threads);
   result.routing = routing_facts(geometry, weights.local_expert_offset, routing);
   result.checked = tokens_to_check(geometry, weights.local_expert_offset, routing, result.routing, options);
+  result.unusual_checked = std::count_if(result.checked.begin(), result.checked.end(), [&](std::int64_t token) {
+    return is_unusual(routing[static_cast<std::size_t>(token)]);
+  });
 
   const Work work = plan_work(weights, routing, result);
   const auto rows = static_cast<std::size_t>(result.first_row.back());

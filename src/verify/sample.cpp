@@ -99,11 +99,12 @@ std::vector<std::int64_t> tokens_to_check(const contract::Geometry& geometry, st
   std::vector<std::int64_t> with;
   std::vector<std::int64_t> without;
   std::set<std::int64_t> chosen{0, tokens - 1};
+  const std::int64_t most = options.products ? tokens : kMaxUnusualOnCpu;
   std::int64_t unusual = 0;
   for (std::int64_t token = 0; token < tokens; ++token) {
     const auto t = static_cast<std::size_t>(token);
     (facts.local_picks[t] != 0 ? with : without).push_back(token);
-    if (is_unusual(routing[t]) && unusual++ < kMaxUnusualChecked) chosen.insert(token);
+    if (is_unusual(routing[t]) && unusual++ < most) chosen.insert(token);
   }
   Random random(options.seed);
   shuffle(with, random);

@@ -1,8 +1,11 @@
 // input_file.cpp: all tensors of a call in one safetensors file.
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <cstring>
 #include <limits>
 #include <map>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
@@ -13,6 +16,25 @@
 
 namespace blockmoe::workload {
 namespace {
+
+// The geometry's numbers that no shape says, by their names in the metadata.
+constexpr std::array kRoutingKeys = {std::pair("top_k", &contract::Geometry::top_k),
+                                     std::pair("n_group", &contract::Geometry::n_group),
+                                     std::pair("topk_group", &contract::Geometry::topk_group)};
+
+Status read_routing(const SafetensorsFile& file, contract::Geometry& g) {
+  for (const auto& [key, field] : kRoutingKeys) {
+    const auto entry = file.metadata().find(key);
+    if (entry == file.metadata().end()) continue;
+    const std::string& text = entry->second;
+    const char* const end = text.data() + text.size();
+    const auto [parsed_to, error] = std::from_chars(text.data(), end, g.*field);
+    if (error != std::errc() || parsed_to != end) {
+      return invalid("{}: metadata \"{}\": {}, expected a number in decimal", file.name(), key, in_quotes(text));
+    }
+  }
+  return {};
+}
 
 // The first dimensions of tensors that name sizes of the geometry; place() compares all shapes with it afterwards.
 Result<std::pair<contract::Geometry, std::int64_t>> sizes_in(const SafetensorsFile& file, const LoadOptions& options) {
@@ -47,6 +69,7 @@ Result<std::pair<contract::Geometry, std::int64_t>> sizes_in(const SafetensorsFi
   g.top_k = options.top_k;
   g.n_group = options.n_group;
   g.topk_group = options.topk_group;
+  if (Status status = read_routing(file, g); !status.ok()) return status;
   if (Status status = check_geometry(g); !status.ok()) return at(file.name(), status);
   return std::pair(g, tokens);
 }
@@ -153,7 +176,9 @@ Status save_inputs(const std::string& path, const Inputs& inputs) {
   add("gemm2_weights_scale", ElementType::f32, shapes.gemm2_weights_scale, w.w2_scale);
   add("local_expert_offset", ElementType::i32, {}, &w.local_expert_offset);
   add("routed_scaling_factor", ElementType::f32, {}, &w.routed_scaling_factor);
-  return write_safetensors(path, tensors);
+  std::map<std::string, std::string> metadata;
+  for (const auto& [key, field] : kRoutingKeys) metadata[key] = std::to_string(inputs.geometry.*field);
+  return write_safetensors(path, tensors, metadata);
 }
 
 }  // namespace blockmoe::workload

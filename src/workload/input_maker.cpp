@@ -215,7 +215,7 @@ Status InputMaker::State::place_routing(const Workload& row, RowFiles& files, In
     // The official ones are a trained model's: a report must not pass drawn ones for them.
     const bool official = options.profile == Profile::official;
     if (official && !row.files.contains("routing_bias")) {
-      const std::string why = "the row names no file of the data set";
+      const std::string why = row.not_in_dataset.empty() ? "the row names no file of the data set" : row.not_in_dataset;
       if (even && !refers) files.drawn("routing_logits", why);
       files.drawn("routing_bias", why);
     }

@@ -84,8 +84,9 @@ class InputMaker {
   std::unique_ptr<State> state_;
 };
 
-/// What a file of inputs leaves open. Where the file has the tensors `local_expert_offset` (I32 or I64, one element) and
-/// `routed_scaling_factor` (F32 or F64, one element), theirs are used.
+/// What a file of inputs leaves open: its own are used where it has the tensors `local_expert_offset` (I32 or I64, one
+/// element) and `routed_scaling_factor` (F32 or F64, one element), and in its metadata `top_k`, `n_group` and
+/// `topk_group` as decimal numbers.
 struct LoadOptions {
   std::int32_t top_k = 8;
   std::int32_t n_group = 8;
@@ -98,7 +99,7 @@ struct LoadOptions {
 /// U8 stands for F8_E4M3). The geometry is that of the shapes. Errors name the file and the tensor.
 Result<Inputs> load_inputs(const std::string& path, const LoadOptions& options = {});
 
-/// Writes the tensors as load_inputs() reads them.
+/// Writes tensors and metadata as load_inputs() reads them.
 Status save_inputs(const std::string& path, const Inputs& inputs);
 
 }  // namespace blockmoe::workload

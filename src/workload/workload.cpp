@@ -341,8 +341,11 @@ Status adopt_files(std::vector<Workload>& rows, const std::string& root) {
         known->second = std::move(official).value();
       }
     }
+    row.not_in_dataset = fmt::format("{} has no row of {} with T = {} whose uuid begins with {}", root, row.definition,
+                                     row.tokens, row.uuid);
     for (const Workload& official : known->second) {
       if (official.tokens != row.tokens || official.uuid.compare(0, row.uuid.size(), row.uuid) != 0) continue;
+      row.not_in_dataset.clear();
       row.files = official.files;
       row.local_expert_offset = official.local_expert_offset;
       row.routed_scaling_factor = official.routed_scaling_factor;

@@ -47,6 +47,7 @@ struct Workload {
   std::optional<double> agent_latency_us;
   std::optional<double> baseline_latency_us;
   std::map<std::string, FileReference> files;  ///< by tensor name; tensors that are not here are drawn
+  std::string not_in_dataset;  ///< a sentence, where the data set was searched for the row's files and has no such row
 
   /// What a command template may name: every key of the row (of a nested row also those of `workload`, its axes and its
   /// scalar inputs), `T`, `split`, `seed`, and `workload_json`, the row's own text. Strings stand without quotes,

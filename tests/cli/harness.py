@@ -34,9 +34,11 @@ class CliTest(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
 
-    def blockmoe(self, *arguments, code=0, **more):
-        """Runs the command in the test's folder; the exit code must be `code`."""
+    def blockmoe(self, *arguments, code=0, dataset=None, **more):
+        """Runs the command in the test's folder; the exit code must be `code`. `dataset` is the FIB_DATASET_PATH."""
         environment = {key: value for key, value in os.environ.items() if key != "FIB_DATASET_PATH"}
+        if dataset is not None:
+            environment["FIB_DATASET_PATH"] = str(dataset)
         done = subprocess.run([BLOCKMOE, *map(str, arguments)], cwd=self.folder, env=environment, text=True,
                               stdin=subprocess.DEVNULL, capture_output=True, timeout=240, check=False, **more)
         self.assertEqual(done.returncode, code, f"{arguments}\n{done.stdout}\n{done.stderr}")
@@ -51,24 +53,24 @@ class CliTest(unittest.TestCase):
         """`verify` with --dump-json; gives back the report, which must be as the schema says."""
         self.blockmoe("verify", *arguments, "--dump-json", "report.json", code=code)
         report = json.loads((self.folder / "report.json").read_text())
-        schema()(report)
+        schema("verify")(report)
         return report
 
-    def assert_refused(self, *arguments, says):
+    def assert_refused(self, *arguments, says, **more):
         """Exit code 2, with a message on standard error that holds every string of `says`."""
-        done = self.blockmoe(*arguments, code=2)
+        done = self.blockmoe(*arguments, code=2, **more)
         for text in [says] if isinstance(says, str) else says:
             self.assertIn(text, done.stderr)
         return done
 
 
-def schema():
-    """The schema's check: a function that raises where a report is not as it must be."""
+def schema(name):
+    """The check of <name>.schema.json: a function that raises where a report is not as it must be."""
     try:
         import fastjsonschema
     except ImportError as error:
         raise RuntimeError(f"{sys.executable} lacks fastjsonschema; `make setup` installs requirements/test.txt") from error
-    return fastjsonschema.compile(json.loads((HERE / "verify.schema.json").read_text()))
+    return fastjsonschema.compile(json.loads((HERE / f"{name}.schema.json").read_text()))
 
 
 def read_safetensors(path):
@@ -81,9 +83,15 @@ def read_safetensors(path):
     return {name: (entry["dtype"], entry["shape"], data[slice(*entry["data_offsets"])]) for name, entry in header.items()}
 
 
-def write_safetensors(path, tensors):
-    """The inverse of read_safetensors."""
-    header, data = {}, b""
+def read_metadata(path):
+    content = pathlib.Path(path).read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8:8 + length]).get("__metadata__", {})
+
+
+def write_safetensors(path, tensors, metadata=None):
+    """The inverse of read_safetensors and read_metadata."""
+    header, data = {"__metadata__": metadata} if metadata else {}, b""
     for name, (dtype, shape, content) in tensors.items():
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
         data += content

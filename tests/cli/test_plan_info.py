@@ -32,8 +32,8 @@ class Plan(CliTest):
             self.assertRegex(text, rf"(?m)^{line}")
 
     def test_wrong_requests_are_refused(self):
-        self.assert_refused("plan", "--max-tokens", "-1", says=["max_tokens", "-1"])
-        self.assert_refused("plan", "--hidden", "100", says=["hidden", "100"])
+        self.assert_refused("plan", "--max-tokens", "-1", says=["--max-tokens", "-1"])
+        self.assert_refused("plan", "--hidden", "100", says=["--hidden", "100"])
         self.assert_refused("plan", "--device", "toaster", says=["--device", "toaster", "cuda:N"])
         self.assert_refused("plan", "--device", "sm_12345", says=["--device", "sm_12345", "sm_90"])
         self.assert_refused("plan", "--device", "sm_90a", "--backend", "cpu", says="cpu")
@@ -42,8 +42,10 @@ class Plan(CliTest):
 class Info(CliTest):
     def test_json_tells_build_devices_and_backends(self):
         info = json.loads(self.blockmoe("info", "--json").stdout)
-        self.assertEqual(list(info), ["version", "build", "cpu_instruction_sets", "devices", "backends"])
-        self.assertIn(info["build"]["cuda"], (True, False))
+        self.assertEqual(list(info), ["version", "build", "cublaslt", "cpu_instruction_sets", "devices", "backends"])
+        self.assertEqual(list(info["build"]), ["cuda", "nvtx", "compiler"])
+        for has in (info["build"]["cuda"], info["build"]["nvtx"], info["cublaslt"]):
+            self.assertIn(has, (True, False) if info["build"]["cuda"] else (False,))
         self.assertIn("plain", info["cpu_instruction_sets"])
         self.assertEqual(info["devices"][0]["device"], "cpu")
         self.assertGreater(info["devices"][0]["sm_count"], 0)
@@ -55,6 +57,8 @@ class Info(CliTest):
 
     def test_text_names_every_backend(self):
         text = self.blockmoe("info").stdout
+        self.assertRegex(text, r"(?m)^NVTX ranges around the stages: (yes|no)$")
+        self.assertRegex(text, r"(?m)^cuBLASLt, for the product rates of bench: \S")
         for name in ("cpu", "portable", "hopper"):
             self.assertRegex(text, rf"(?m)^  {name} +on ")
 

@@ -3,7 +3,7 @@
 import struct
 import unittest
 
-from harness import GEOMETRY, CliTest, read_safetensors, row, write_safetensors
+from harness import GEOMETRY, CliTest, read_metadata, read_safetensors, row, write_safetensors
 
 SMALL = [f"--{key.replace('_', '-')}={value}" for key, value in GEOMETRY.items()]
 
@@ -27,8 +27,8 @@ class Run(CliTest):
     def test_saved_inputs_give_the_same_output(self):
         self.blockmoe("run", "--tokens", "9", *SMALL, "--seed", "3", "--local-expert-offset", "4", "--routed-scaling-factor",
                       "1.5", "--save-inputs", "in.safetensors", "--output", "first.safetensors")
-        groups = [option for option in SMALL if "top" in option or "group" in option]
-        self.blockmoe("run", "--inputs", "in.safetensors", *groups, "--output", "second.safetensors")
+        text = self.blockmoe("run", "--inputs", "in.safetensors", "--output", "second.safetensors").stdout
+        self.assertIn("routing: top_k 4, n_group 4, topk_group 2, local experts 4 to 11 of 16, factor 1.5\n", text)
         first, second = (self.folder / f"{name}.safetensors" for name in ("first", "second"))
         self.assertEqual(read_safetensors(first), read_safetensors(second))
         inputs = read_safetensors(self.folder / "in.safetensors")
@@ -37,6 +37,25 @@ class Run(CliTest):
         self.assertEqual(inputs["hidden_states_scale"][:2], ("F32", [4, 9]))
         self.assertEqual(inputs["gemm1_weights"][:2], ("F8_E4M3", [8, 2048, 512]))
         self.assertEqual(inputs["gemm2_weights_scale"][:2], ("F32", [8, 4, 8]))
+
+    def test_saved_inputs_say_how_they_are_routed_and_nothing_may_contradict(self):
+        self.blockmoe("run", "--tokens", "2", *SMALL, "--local-expert-offset", "4", "--save-inputs", "in.safetensors")
+        self.assertEqual(read_metadata(self.folder / "in.safetensors"), {"top_k": "4", "n_group": "4", "topk_group": "2"})
+        self.blockmoe("run", "--inputs", "in.safetensors", "--top-k", "4", "--n-group", "4", "--local-expert-offset", "4")
+        for option, value, says in (("--top-k", "3", "3, expected 4"), ("--n-group", "2", "2, expected 4"),
+                                    ("--topk-group", "1", "1, expected 2"), ("--local-expert-offset", "0", "0, expected 4"),
+                                    ("--routed-scaling-factor", "1.5", "1.5, expected 2.5")):
+            with self.subTest(option):
+                self.assert_refused("run", "--inputs", "in.safetensors", option, value,
+                                    says=f"{option}: {says} (in.safetensors says so)")
+
+    def test_routing_in_the_metadata_that_is_no_number_is_named(self):
+        self.blockmoe("run", "--tokens", "2", *SMALL, "--save-inputs", "in.safetensors")
+        tensors = read_safetensors(self.folder / "in.safetensors")
+        for value in ("four", "", "4 ", "99999999999"):
+            with self.subTest(value):
+                write_safetensors(self.folder / "bad.safetensors", tensors, {"top_k": value})
+                self.assert_refused("run", "--inputs", "bad.safetensors", says=["bad.safetensors", "top_k", f'"{value}"'])
 
     def test_inputs_of_another_writer_give_the_value_that_they_must(self):
         # One expert, one token, H = I = 128, ones everywhere: gate = up = 128, silu(128) * 128 = 16384 a value, of which
@@ -76,8 +95,8 @@ class Refusals(CliTest):
         self.assert_refused("run", "--inputs", "x", "--seed", "1", says="--seed")
 
     def test_a_geometry_that_cannot_be_is_named(self):
-        self.assert_refused("run", "--tokens", "1", *SMALL[1:], "--hidden", "100", says=["hidden", "100", "128"])
-        self.assert_refused("run", "--tokens", "1", *SMALL[:4], "--top-k", "40", says=["top_k", "40"])
+        self.assert_refused("run", "--tokens", "1", *SMALL[1:], "--hidden", "100", says=["--hidden", "100", "128"])
+        self.assert_refused("run", "--tokens", "1", *SMALL[:4], "--top-k", "40", says=["--top-k", "40"])
         self.assert_refused("run", "--tokens", "-1", *SMALL, says="-1")
 
     def test_a_bad_file_of_inputs_names_file_and_tensor_and_leaves_the_output(self):

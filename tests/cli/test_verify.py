@@ -6,7 +6,7 @@ import pty
 import subprocess
 import unittest
 
-from harness import BLOCKMOE, CliTest, row
+from harness import BLOCKMOE, HERE, CliTest, row, write_safetensors
 
 
 class Verdict(CliTest):
@@ -41,6 +41,25 @@ class Verdict(CliTest):
         self.assertEqual(correctness["required_matched_ratio"], 0.8)
         self.assertIn("FP64 oracle", correctness["reference"])
 
+    def test_report_states_where_it_comes_from(self):
+        rows = self.write_rows(row("a", 5))
+        report = self.verify("--workloads", rows, "--backend", "cpu", "--commit", "abc123", "--uuid", "a", "--seed", "3")
+        self.assertEqual(report["commit"], "abc123")
+        self.assertEqual([report["machine"][key] for key in ("gpu", "driver", "cuda")], [None, None, None])
+        self.assertGreater(report["wall_s"], 0)
+        self.assertIn("routing_logits and routing_bias are drawn: the row names no file of the data set", report["notes"])
+        command = report["command"]
+        for part in (" --workloads rows.jsonl ", " --uuid a ", " --seed 3 ", " --backend cpu ", " --profile official "):
+            self.assertIn(part, command + " ")
+        for part in ("--commit", "--dump-json", "--all", str(self.folder)):
+            self.assertNotIn(part, command)
+
+    def test_the_verdict_is_printed_where_a_report_fails(self):
+        done = self.blockmoe("verify", "--workloads", self.write_rows(row("a", 3)), "--quiet", "--dump-json", "/dev/full",
+                             code=1)
+        self.assertEqual(done.stdout, "1/1 passed\n")
+        self.assertIn("/dev/full", done.stderr)
+
     def test_a_tolerance_that_cannot_be_met_fails_with_1(self):
         rows = self.write_rows(row("a", 5))
         arguments = ("--workloads", rows, "--atol", "0", "--rtol", "0", "--required-matched-ratio", "1")
@@ -59,6 +78,33 @@ class Verdict(CliTest):
         full = self.verify("--workloads", rows, "--oracle", "full")["results"][0]["agent"]["comparison"]["checked_tokens"]
         self.assertLess(sampled, 150)
         self.assertEqual(full, 150)
+
+    def test_the_cpus_standard_oracle_is_the_sample(self):
+        rows = self.write_rows(row("a", 150))
+        report = self.verify("--workloads", rows, "--device", "cpu")
+        self.assertLess(report["results"][0]["agent"]["comparison"]["checked_tokens"], 150)
+        self.assertIn("sampled", report["correctness"]["reference"])
+
+    def test_tokens_of_unusual_routing_are_counted(self):
+        # Equal logits tie everywhere: every token is unusual, more than a CPU checks.
+        tokens = 1200
+        tensors = {"routing_logits": ("F32", [tokens, 16], bytes(4 * tokens * 16))}
+        write_safetensors(self.folder / "logits.safetensors", tensors)
+        source = {"type": "safetensors", "path": "logits.safetensors", "tensor_key": "routing_logits"}
+        bias = {"type": "safetensors", "path": "bias.safetensors", "tensor_key": "routing_bias"}
+        write_safetensors(self.folder / "bias.safetensors", {"routing_bias": ("F32", [16], bytes(64))})
+        inputs = {"routing_logits": source, "routing_bias": bias}
+        rows = self.write_rows(row("a", tokens, inputs=inputs))
+        arguments = ("verify", "--workloads", rows, "--device", "cpu", "--dump-json", "report.json")
+        for oracle, checked in (("sample", range(1024, 1200)), ("full", range(1200, 1201))):
+            with self.subTest(oracle):
+                done = self.blockmoe(*arguments, "--oracle", oracle, dataset=self.folder)
+                report = json.loads((self.folder / "report.json").read_text())
+                found = report["results"][0]["agent"]
+                self.assertEqual(found["unusual_tokens"], tokens)
+                self.assertIn(found["unusual_checked"], checked)
+                self.assertIn(f"tokens of unusual routing (ties, NaN, Inf): 1200, {found['unusual_checked']} of them", done.stdout)
+                self.assertEqual(["were not checked" in note for note in report["notes"]].count(True), int(oracle == "sample"))
 
     def test_hostile_routings_pass_and_show_in_the_rows(self):
         rows = self.write_rows(row("a", 60))
@@ -183,6 +229,38 @@ class BadFiles(CliTest):
 
     def test_a_geometry_that_no_backend_takes_is_refused(self):
         self.refused_text('{"uuid": "a", "T": 1, "geometry": {"hidden": 100}}\n', says=["bad.jsonl:1", "hidden", "100"])
+
+
+class DataSet(CliTest):
+    def test_a_path_that_is_no_folder_is_refused_by_every_reader_of_rows(self):
+        rows = self.write_rows(row("a", 1))
+        for command in (("verify",), ("bench",), ("run", "--uuid", "a")):
+            for path in (self.folder / "missing", rows):
+                with self.subTest(f"{command} {path.name}"):
+                    self.assert_refused(*command, "--workloads", rows, dataset=path, says=f"FIB_DATASET_PATH: {path}")
+
+    def test_an_empty_path_is_none(self):
+        self.blockmoe("verify", "--workloads", self.write_rows(row("a", 1)), dataset="")
+
+    def test_a_data_set_without_the_row_is_said(self):
+        # A definition of the small geometry, since built-in ones are the full size.
+        shipped = HERE.parents[1] / "workloads/moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048.json"
+        definition = json.loads(shipped.read_text())
+        name = definition["name"] = "small_topk4_ng4_kg2"
+        sizes = {"num_experts": 16, "num_local_experts": 8, "hidden_size": 512, "intermediate_size": 1024,
+                 "gemm1_out_size": 2048, "num_hidden_blocks": 4, "num_intermediate_blocks": 8, "num_gemm1_out_blocks": 16}
+        for axis, size in sizes.items():
+            definition["axes"][axis]["value"] = size
+        known = self.folder / "data/definitions/moe" / f"{name}.json"
+        known.parent.mkdir(parents=True)
+        known.write_text(json.dumps(definition))
+        rows = self.write_rows({"uuid": "abcd", "T": 2, "definition": name})
+        official = self.folder / "data/workloads/moe" / f"{name}.jsonl"
+        official.parent.mkdir(parents=True)
+        inner = {"uuid": "ffff-1234", "axes": {"seq_len": 2}, "inputs": {}}
+        official.write_text(json.dumps({"definition": name, "workload": inner}) + "\n")
+        done = self.blockmoe("verify", "--workloads", rows, dataset=self.folder / "data")
+        self.assertIn(f"drawn: {self.folder}/data has no row of {name} with T = 2 whose uuid begins with abcd\n", done.stdout)
 
 
 class ShippedShapes(CliTest):

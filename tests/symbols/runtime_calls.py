@@ -19,6 +19,7 @@ ALLOWED = {
     "cudaGetDriverEntryPointByVersion",
     # questions that the host answers
     "cudaDeviceGetAttribute",
+    "cudaDriverGetVersion",
     "cudaGetDevice",
     "cudaGetDeviceCount",
     "cudaGetDeviceProperties",

@@ -400,16 +400,41 @@ TEST(OracleSample, is_a_function_of_the_seed) {
   EXPECT_NE(sample(call, 1).checked, sample(call, 2).checked);
 }
 
-TEST(OracleSample, adds_the_unusual_tokens_up_to_their_limit) {
+// Tokens whose routing is unusual, and how many of them a sampled run checks.
+OracleResult unusual_sample(std::int64_t tokens, bool products_elsewhere) {
   CallRecipe recipe = large_recipe();
+  recipe.tokens = tokens;
   recipe.logits = test::Logits::special;
   const RandomCall call(recipe);
-  const OracleResult some = sample(call, 1);
-  EXPECT_EQ(some.routing.unusual_tokens, 600);
-  for (std::int64_t t = 0; t < kMaxUnusualChecked; ++t) {
+  OracleOptions options;
+  const std::int64_t hidden = call.geometry().hidden;
+  if (products_elsewhere) {
+    options.products = [hidden](std::span<const ExpertRow> rows) {
+      const std::size_t values = rows.size() * static_cast<std::size_t>(hidden);
+      return ExpertRowProducts{std::vector<double>(values), std::vector<double>(values),
+                               std::vector<std::uint8_t>(rows.size())};
+    };
+  }
+  OracleResult some = run_oracle(call.geometry(), call.weights(), call.activations(), options);
+  EXPECT_EQ(some.routing.unusual_tokens, tokens);
+  return some;
+}
+
+TEST(OracleSample, adds_every_unusual_token) {
+  EXPECT_EQ(unusual_sample(600, false).unusual_checked, 600);
+}
+
+TEST(OracleSample, adds_the_lowest_unusual_tokens_up_to_the_limit_of_a_cpu) {
+  const OracleResult some = unusual_sample(kMaxUnusualOnCpu + 200, false);
+  for (std::int64_t t = 0; t < kMaxUnusualOnCpu; ++t) {
     EXPECT_TRUE(std::binary_search(some.checked.begin(), some.checked.end(), t)) << t;
   }
-  EXPECT_LE(std::ssize(some.checked), 64 + 2 + kMaxUnusualChecked);
+  EXPECT_GE(some.unusual_checked, kMaxUnusualOnCpu);
+  EXPECT_LE(some.unusual_checked, kMaxUnusualOnCpu + 64 + 2);
+}
+
+TEST(OracleSample, has_no_limit_where_products_are_computed_elsewhere) {
+  EXPECT_EQ(unusual_sample(kMaxUnusualOnCpu + 200, true).unusual_checked, kMaxUnusualOnCpu + 200);
 }
 
 TEST(OracleStages, decoded_codes_and_requantised_values_agree) {
