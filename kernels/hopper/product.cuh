@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "checked.h"
 #include "hopper/columns.cuh"
 #include "hopper/ring.cuh"
 #include "hopper/split.h"
@@ -188,6 +189,8 @@ __device__ __forceinline__ void stream_weights(Smem<S>& smem, const CUtensorMap*
       auto& slot = smem.slots[ring.acquire()];
       ring.announce(kBoxes * kBoxBytes);
       for (int box = 0; box < kBoxes; ++box) {
+        BLOCKMOE_CHECK_OR_TRAP(boxes.row[box] >= 0 && boxes.row[box] / (kBoxes * kBoxRows) <
+                                                          params.product.experts * params.product.weight_tiles);
         ptx::cp_async_bulk_tensor_2d(slot.weights[box], map, k * kBlock, boxes.row[box], ring.barrier(), policy);
       }
       ring.advance();
@@ -218,6 +221,7 @@ __device__ __forceinline__ void gather_rows(Smem<S>& smem, const typename Produc
     for (int n = thread; n < width; n += kGatherThreads) {
       const std::int32_t row = tile.columns.row + (n < count ? n : 0);
       smem.source_row[n] = static_cast<std::uint32_t>(index != nullptr ? __ldcg(index + row) : row);
+      BLOCKMOE_CHECK_OR_TRAP(smem.source_row[n] < rows.scale_pitch);  // as many rows as a block has scales
     }
     ptx::named_barrier_sync(kGatherBarrier, kGatherThreads);
 

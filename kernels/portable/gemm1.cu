@@ -53,6 +53,7 @@ struct Gemm1Source {
 
   __device__ Operands operands(const Tile& tile) const {
     Operands o;
+    BLOCKMOE_CHECK(tile.expert >= 0 && tile.expert < p.experts);
     const int thread = static_cast<int>(threadIdx.x);
 #pragma unroll
     for (int i = 0; i < kTileRows / kRowsAPass; ++i) {
@@ -64,6 +65,7 @@ struct Gemm1Source {
     const int first[kBlocks] = {p.up_row + tile.column * kBlockColumns, p.gate_row + tile.column * kBlockColumns};
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
+      BLOCKMOE_CHECK(first[b] >= 0 && first[b] + kBlockColumns <= 2 * p.intermediate);
       const std::int64_t row = static_cast<std::int64_t>(tile.expert) * 2 * p.intermediate + first[b];
       o.weights[b] = p.w13 + row * p.hidden_size;
       o.weight_scale[b] = p.w13_scale + row / kBlockColumns * (p.hidden_size / kStep);
@@ -132,7 +134,7 @@ __device__ void finish_gemm1(const Gemm1Params& p, const Tile& tile, const Sums&
       const int row = row_of(lane, u, 2 * j);
       if (row >= tile.rows) continue;
       const std::int64_t out = tile.row_begin + row;
-      BLOCKMOE_CHECK(out < p.row_capacity);
+      BLOCKMOE_CHECK(out >= 0 && out < p.row_capacity);
       const contract::BlockScale scale = contract::block_scale(amax[u][j]);
       std::uint32_t codes = 0;
 #pragma unroll
@@ -140,6 +142,7 @@ __device__ void finish_gemm1(const Gemm1Params& p, const Tile& tile, const Sums&
         codes |= static_cast<std::uint32_t>(contract::requantise(values[u][j][c], scale.inverse)) << (8 * c);
       }
       const int column = tile.column * kBlockColumns + warp * 16 + column_of(lane, 0, 0);
+      BLOCKMOE_CHECK(column >= 0 && column + 4 <= p.intermediate);
       *reinterpret_cast<std::uint32_t*>(p.workspace.inter + out * p.intermediate + column) = codes;
       if (warp == 0 && lane % 4 == 0) p.workspace.inter_scale[tile.column * p.row_capacity + out] = scale.scale;
     }

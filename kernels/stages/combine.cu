@@ -25,6 +25,7 @@ constexpr int kCtasAnSm = 16;
 
 struct CombineParams {
   int hidden;  // H
+  int tokens;  // T'
   int picks;   // P
   int chunk;
   std::uint16_t* output;
@@ -70,6 +71,7 @@ __global__ void __launch_bounds__(kThreads) combine(const __grid_constant__ Comb
     const int token = chunk.token_begin + static_cast<int>(unit / segments);
     const int column = static_cast<int>(unit % segments) * kSegment + static_cast<int>(threadIdx.x) * kColumnsAThread;
     if (column >= p.hidden) continue;
+    BLOCKMOE_CHECK(token >= 0 && token < p.tokens);
     const std::int64_t slots = static_cast<std::int64_t>(token) * p.picks;
     float sum[kColumnsAThread] = {};
     for (int pick = 0; pick < p.picks; ++pick) {
@@ -93,6 +95,7 @@ Error launch_combine(const Slab& slab, std::int32_t chunk, cudaStream_t stream) 
   const contract::Activations& a = slab.activations;
   CombineParams p = {};
   p.hidden = static_cast<int>(slab.geometry.hidden);
+  p.tokens = static_cast<int>(a.tokens);
   p.picks = slab.sizes.picks;
   p.chunk = chunk;
   p.output = a.output;

@@ -131,7 +131,7 @@ __device__ Cut cut_of(const PackParams& p, const std::int32_t* rows_before, int 
     cut.end = end_of_chunk(p, rows_before, cut.begin);
     ++cut.chunk;
   }
-  BLOCKMOE_CHECK(cut.chunk < p.max_chunks);
+  BLOCKMOE_CHECK(cut.chunk < p.max_chunks && cut.begin <= block && cut.end <= p.blocks);
   return cut;
 }
 
@@ -261,7 +261,7 @@ __global__ void __launch_bounds__(kThreads) pack(const __grid_constant__ PackPar
       const int token = slot / p.picks;
       const std::uint32_t earlier = memory.tokens_of[expert] & ((1u << token) - 1u);
       row = memory.expert_begin[expert] + memory.expert_before[expert] + __popc(earlier);
-      BLOCKMOE_CHECK(row < p.row_capacity && row_base + row < memory.rows_before[p.blocks]);
+      BLOCKMOE_CHECK(row >= 0 && row < p.row_capacity && row_base + row < memory.rows_before[p.blocks]);
       p.workspace.row_to_token[row_base + row] = block * plan::kTokenBlock + token;
     }
     p.workspace.pick_row[first_slot + slot] = row;
