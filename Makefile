@@ -20,8 +20,8 @@ export CUDA
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-build setup-test build verify test test-build test-sanitized test-fuzz test-gpu test-gpu-here release-check \
-        solution format format-check tidy install clean
+.PHONY: help setup setup-build setup-test build verify test test-build test-sanitized test-fuzz test-gpu test-gpu-here \
+        release-check solution format format-check tidy install clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'

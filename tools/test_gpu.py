@@ -45,7 +45,7 @@ class NoGpu(Exception):
 
 
 def gpu_here() -> str:
-    """ "NVIDIA H200, 580.159.04": name and driver."""
+    """Name and driver, as "NVIDIA H200, 580.159.04"."""
     program = shutil.which("nvidia-smi")
     if program is None:
         raise NoGpu("no GPU here: nvidia-smi is not there")
@@ -94,7 +94,7 @@ def run_tests(programs: list[pathlib.Path], chosen: str) -> Suites:
 
 
 def counts(suites: Suites) -> dict[str, int]:
-    outcomes = [outcome for tests in suites.values() for outcome in tests.values()]
+    outcomes = [became for tests in suites.values() for became in tests.values()]
     failed, skipped = outcomes.count("failed"), outcomes.count("skipped")
     return {"passed": len(outcomes) - failed - skipped, "failed": failed, "skipped": skipped}
 
@@ -213,7 +213,8 @@ def run(options: argparse.Namespace) -> int:
 def check(options: argparse.Namespace) -> int:
     if not options.record.exists():
         print(
-            f"GPU TESTS HAVE NO RECORD: {options.record} is not there; `make test-gpu` on a machine with a GPU writes it"
+            f"GPU TESTS HAVE NO RECORD: {options.record} is not there;"
+            " `make test-gpu` on a machine with a GPU writes it"
         )
         return 1
     record = json.loads(options.record.read_text())
