@@ -10,6 +10,7 @@ PRESET := $(if $(filter 1,$(CUDA)),cuda,cpu)
 BUILD := build/$(PRESET)
 DEVICE := $(if $(and $(filter 1,$(CUDA)),$(wildcard /dev/nvidia0)),cuda,cpu)
 GPU_RECORD := bench/results/gpu-tests.json
+GPU_PROGRAMS := blockmoe_gpu_tests blockmoe_hopper_tests blockmoe_planted_faults
 SOURCES = $(shell git ls-files '*.cpp' '*.hpp' '*.h' '*.c' '*.cu' '*.cuh')
 # $(call configure,preset): quiet but for what was decided; everything when it fails.
 configure = log=$$(cmake --preset $(1) 2>&1) && grep -- '-- blockmoe:' <<<"$$log" || { echo "$$log"; exit 1; }
@@ -19,8 +20,8 @@ export CUDA
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-build setup-test build verify test test-build test-sanitized test-fuzz test-gpu release-check \
-        solution format format-check tidy install clean
+.PHONY: help setup setup-build setup-test build verify test test-build test-sanitized test-fuzz test-gpu test-gpu-here \
+        release-check solution format format-check tidy install clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -58,9 +59,13 @@ test-fuzz: setup-test build/fuzz/build.ninja  ## Fuzz each reader for 60 s, all 
 	@cmake --build build/fuzz -j $(JOBS) --target fuzzers
 	@$(call ctest,fuzz,3) -L '^fuzz$$'
 
-test-gpu: setup-test $(BUILD)/build.ninja  ## The GPU tests and the sanitizers over them, recorded in bench/results (needs a GPU)
-	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe_gpu_tests blockmoe_hopper_tests blockmoe_planted_faults
-	@tools/test_gpu.py run --build $(BUILD) --record $(GPU_RECORD) --commit "$$(git rev-parse --short HEAD)"
+test-gpu:  ## The GPU tests, sanitized and checked too, recorded in bench/results; skipped without a GPU
+	@! tools/test_gpu.py available || $(MAKE) --no-print-directory CUDA=1 test-gpu-here
+
+test-gpu-here: setup-test build/cuda/build.ninja build/checked/build.ninja
+	@for build in build/cuda build/checked; do cmake --build $$build -j $(JOBS) --target $(GPU_PROGRAMS) || exit 1; done
+	@tools/test_gpu.py run --build build/cuda --checked build/checked --record $(GPU_RECORD) \
+	  --commit "$$(git rev-parse --short HEAD)"
 
 release-check:  ## Fail where the record of the GPU tests is not of these sources
 	@tools/test_gpu.py check --record $(GPU_RECORD)

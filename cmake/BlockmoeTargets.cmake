@@ -39,7 +39,8 @@ target_compile_options(
             $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow,-ffp-contract=off;-Werror=all-warnings;-lineinfo>)
 target_include_directories(
   blockmoe_flags INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/kernels ${PROJECT_SOURCE_DIR}/src)
-target_compile_definitions(blockmoe_flags INTERFACE BLOCKMOE_WITH_CUDA=$<BOOL:${BLOCKMOE_CUDA_ENABLED}>)
+target_compile_definitions(blockmoe_flags INTERFACE BLOCKMOE_WITH_CUDA=$<BOOL:${BLOCKMOE_CUDA_ENABLED}>
+                                                    $<$<BOOL:${BLOCKMOE_CHECKED}>:BLOCKMOE_CHECKED=1>)
 
 # The library, and for tools and tests the same objects with nothing hidden from them.
 add_library(blockmoe)

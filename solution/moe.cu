@@ -84,6 +84,25 @@ blockmoe::kernels::Device describe(int device) {
       attribute(cudaDevAttrMultiProcessorCount, device), attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device)};
 }
 
+void require_ok(cudaError_t error) {
+  if (error != cudaSuccess) TVM_FFI_THROW(RuntimeError) << cudaGetErrorString(error);
+}
+
+// The operator runs on the current device; the tensors may be on another. The caller's is current again in the end.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int device) {
+    require_ok(cudaGetDevice(&before_));
+    require_ok(cudaSetDevice(device));
+  }
+  ~CurrentDevice() { cudaSetDevice(before_); }
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
 void require_ok(const blockmoe::kernels::Error& error) {
   if (!error.ok())
     TVM_FFI_THROW(RuntimeError) << "kernel " << error.kernel << ": " << blockmoe::kernels::error_text(error);
@@ -150,6 +169,7 @@ void run(TensorView routing_logits, TensorView routing_bias, TensorView hidden_s
   activations.output = pointer<std::uint16_t>(output);
   activations.output_pitch = H;
 
+  const CurrentDevice current(device.device_id);
   const blockmoe::kernels::Plan plan = blockmoe::kernels::make_plan(request);
   blockmoe::kernels::Bound bound;
   require_ok(blockmoe::kernels::bind(plan, weights, &bound));

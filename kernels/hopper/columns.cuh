@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "checked.h"
+
 namespace blockmoe::kernels::hopper {
 
 // Rows [row, row + rows) of the chunk, all of local expert `expert`.
@@ -50,6 +52,7 @@ struct ColumnTable {
     const std::int32_t within = number - tile_begin[low] * weight_tiles;
     const std::int32_t weight_tile = within / count;
     const std::int32_t offset = (within - weight_tile * count) * width;
+    BLOCKMOE_CHECK_OR_TRAP(low < experts && count > 0 && within >= 0 && weight_tile < weight_tiles && offset < rows);
     return {{low, row_begin[low] + offset, min(width, rows - offset)}, weight_tile};
   }
 

@@ -64,6 +64,7 @@ struct Gemm1 {
     ptx::named_barrier_sync(kMultiplyBarrier, kMultiplyThreads);
 
     const ColumnTile& columns = tile.columns;
+    BLOCKMOE_CHECK_OR_TRAP(columns.row >= 0 && columns.row + columns.rows <= params.inter_scale_pitch);
     if (thread < kWidth) {
       float largest = 0.0f;
 #pragma unroll

@@ -44,6 +44,8 @@ struct Gemm2 {
   static __device__ __forceinline__ void finish(Smem<S>& smem, const Params& params, const Tile& tile, int warpgroup,
                                                 float (&acc)[kBoxes][kWidth / 2]) {
     const bool both = has_second_box(params, tile);
+    BLOCKMOE_CHECK_OR_TRAP(tile.columns.row >= 0 &&
+                           tile.columns.row + tile.columns.rows <= params.product.rows.scale_pitch);
     if (params.row_type == plan::RowType::f32) {
       store_f32<kWidth>(params, tile, warpgroup, 0, acc[0]);
       if (both) store_f32<kWidth>(params, tile, warpgroup, 1, acc[1]);

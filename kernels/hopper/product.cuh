@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "checked.h"
 #include "hopper/columns.cuh"
 #include "hopper/ring.cuh"
 #include "hopper/split.h"
@@ -195,6 +196,8 @@ __device__ __forceinline__ void stream_weights(Smem<S>& smem, const CUtensorMap*
       auto& slot = smem.slots[ring.acquire()];
       ring.announce(kBoxes * kBoxBytes);
       for (int box = 0; box < kBoxes; ++box) {
+        BLOCKMOE_CHECK_OR_TRAP(boxes.row[box] >= 0 && boxes.row[box] / (kBoxes * kBoxRows) <
+                                                          params.product.experts * params.product.weight_tiles);
         ptx::cp_async_bulk_tensor_2d(slot.weights[box], map, k * kBlock, boxes.row[box], ring.barrier(), policy);
       }
       ring.advance();
@@ -223,8 +226,9 @@ struct Gather {
 
   __device__ __forceinline__ std::uint32_t number_of(int column) const {
     const std::int32_t row = column < count ? column : 0;
-    if constexpr (Product::kIndexed) return static_cast<std::uint32_t>(__ldcg(index + row));
-    return static_cast<std::uint32_t>(row);
+    const auto number = static_cast<std::uint32_t>(Product::kIndexed ? __ldcg(index + row) : row);
+    BLOCKMOE_CHECK_OR_TRAP(number < product.rows.scale_pitch);  // as many rows as a block has scales
+    return number;
   }
 
   template <int kWidth>

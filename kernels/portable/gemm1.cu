@@ -52,6 +52,7 @@ struct Gemm1Source {
   }
 
   __device__ void open(const Tile& tile, Gathered& gathered) const {
+    BLOCKMOE_CHECK(tile.expert >= 0 && tile.expert < p.experts);
     gathered.has_unit = gathered_unit() < tile.units();
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -69,6 +70,7 @@ struct Gemm1Source {
     }
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
+      BLOCKMOE_CHECK(first[b] >= 0 && first[b] + kBlockColumns <= 2 * p.intermediate);
       const std::int64_t row = static_cast<std::int64_t>(tile.expert) * 2 * p.intermediate + first[b];
       streamed.weights[b] = p.w13 + row * p.hidden_size + streamed_offset(p.hidden_size);
       if (thread == kTileRows + b) {
@@ -142,7 +144,7 @@ __device__ void finish_gemm1(const Gemm1Params& p, const Tile& tile, const Sums&
       const int row = row_of(lane, u, 2 * j);
       if (row >= tile.rows) continue;
       const std::int64_t out = tile.row_begin + row;
-      BLOCKMOE_CHECK(out < p.row_capacity);
+      BLOCKMOE_CHECK(out >= 0 && out < p.row_capacity);
       const contract::BlockScale scale = contract::block_scale(amax[u][j]);
       std::uint32_t codes = 0;
 #pragma unroll
@@ -150,6 +152,7 @@ __device__ void finish_gemm1(const Gemm1Params& p, const Tile& tile, const Sums&
         codes |= static_cast<std::uint32_t>(contract::requantise(values[u][j][c], scale.inverse)) << (8 * c);
       }
       const int column = tile.column * kBlockColumns + warp * 16 + column_of(lane, 0, 0);
+      BLOCKMOE_CHECK(column >= 0 && column + 4 <= p.intermediate);
       *reinterpret_cast<std::uint32_t*>(p.workspace.inter + out * p.intermediate + column) = codes;
       if (warp == 0 && lane % 4 == 0) p.workspace.inter_scale[tile.column * p.row_capacity + out] = scale.scale;
     }

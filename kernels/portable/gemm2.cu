@@ -40,7 +40,8 @@ struct Gemm2Source {
   __device__ int k_size() const { return p.intermediate; }
 
   __device__ void open(const Tile& tile, Gathered& gathered) const {
-    BLOCKMOE_CHECK(tile.row_begin + tile.rows <= p.row_capacity);
+    BLOCKMOE_CHECK(tile.row_begin >= 0 && tile.row_begin + tile.rows <= p.row_capacity);
+    BLOCKMOE_CHECK(tile.expert >= 0 && tile.expert < p.experts);
     gathered.has_unit = gathered_unit() < tile.units();
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -60,6 +61,7 @@ struct Gemm2Source {
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
       const int block = min(tile.column * kBlocks + b, p.column_blocks() - 1);
+      BLOCKMOE_CHECK(block >= 0 && block < p.column_blocks());
       const std::int64_t row = static_cast<std::int64_t>(tile.expert) * p.column_blocks() + block;
       streamed.weights[b] = p.w2 + row * kBlockColumns * p.intermediate + streamed_offset(p.intermediate);
       if (thread == kTileRows + b) {
@@ -89,6 +91,7 @@ __device__ void finish_gemm2(const Gemm2Params& p, const Tile& tile, const Sums&
     for (int j = 0; j < 2; ++j) {
       const int row = row_of(lane, u, 2 * j);
       if (row >= tile.rows) continue;
+      BLOCKMOE_CHECK(tile.row_begin + row >= 0 && tile.row_begin + row < p.row_capacity);
       Row* const out = static_cast<Row*>(p.workspace.rows) + static_cast<std::int64_t>(tile.row_begin + row) * p.hidden;
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b) {
@@ -96,6 +99,7 @@ __device__ void finish_gemm2(const Gemm2Params& p, const Tile& tile, const Sums&
         if (block >= p.column_blocks()) continue;
         const float four[4] = {sums.at[u][2 * b][2 * j], sums.at[u][2 * b][2 * j + 1], sums.at[u][2 * b + 1][2 * j],
                                sums.at[u][2 * b + 1][2 * j + 1]};
+        BLOCKMOE_CHECK(block >= 0 && (block + 1) * kBlockColumns <= p.hidden);
         store_four(four, out + block * kBlockColumns + warp * 16 + column_of(lane, 0, 0));
       }
     }

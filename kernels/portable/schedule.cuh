@@ -56,7 +56,8 @@ struct Schedule {
     const int end = (part + 1) * units / row_tiles * kUnitRows;
     t.row_begin = first_row[t.expert] + begin;
     t.rows = (end < rows ? end : rows) - begin;
-    BLOCKMOE_CHECK(t.rows > 0 && t.rows <= kTileRows && t.column < columns);
+    BLOCKMOE_CHECK(t.expert >= 0 && t.expert < experts && t.column >= 0 && t.column < columns);
+    BLOCKMOE_CHECK(t.rows > 0 && t.rows <= kTileRows && t.row_begin + t.rows <= first_row[t.expert + 1]);
     return t;
   }
 

@@ -31,6 +31,7 @@ static_assert(contract::kMaxTopK <= 32, "a lane a pick");
 
 struct CombineParams {
   int hidden;  // H
+  int tokens;  // T'
   int picks;   // P
   int chunk;
   std::uint16_t* output;
@@ -125,6 +126,7 @@ __global__ void __launch_bounds__(kThreads, kCtasAnSm) combine(const __grid_cons
     }
     if (inside) {
       const std::int64_t token = chunk.token_begin + static_cast<std::int64_t>(unit / segments);
+      BLOCKMOE_CHECK(token >= 0 && token < p.tokens);
       store(sum, p.output + token * p.output_pitch + column);
     }
   }
@@ -137,6 +139,7 @@ Error launch_combine(const Slab& slab, std::int32_t chunk, cudaStream_t stream) 
   const contract::Activations& a = slab.activations;
   CombineParams p = {};
   p.hidden = static_cast<int>(slab.geometry.hidden);
+  p.tokens = static_cast<int>(a.tokens);
   p.picks = slab.sizes.picks;
   p.chunk = chunk;
   p.output = a.output;

@@ -162,7 +162,7 @@ __device__ Cut cut_of(const PackParams& p, std::int32_t* rows_before, int block)
     cut.end = end_of_chunk(p, rows_before, cut.begin);
     ++cut.chunk;
   }
-  BLOCKMOE_CHECK(cut.chunk < p.max_chunks);
+  BLOCKMOE_CHECK(cut.chunk < p.max_chunks && cut.begin <= block && cut.end <= p.blocks);
   cut.row_base = rows_before[cut.begin];
   return cut;
 }
@@ -314,7 +314,7 @@ __global__ void __launch_bounds__(kThreads) pack(const __grid_constant__ PackPar
       const int token = slot * p.slots_to_token >> 16;
       const std::uint32_t earlier = memory.tokens_of[expert] & ((1u << token) - 1u);
       row = memory.first_row[expert] + __popc(earlier);
-      BLOCKMOE_CHECK(row < p.row_capacity);
+      BLOCKMOE_CHECK(row >= 0 && row < p.row_capacity);
       p.workspace.row_to_token[cut.row_base + row] = block * plan::kTokenBlock + token;
     }
     p.workspace.pick_row[first_slot + slot] = row;

@@ -305,8 +305,9 @@ __device__ void finish(const RouteParams& p, const Place& place, const std::int3
     if (!is_local(p, expert[j])) continue;
     int before = 0;
     for (int other = 0; other < j; ++other) before += static_cast<int>(is_local(p, expert[other]));
-    BLOCKMOE_CHECK(before < p.picks);
+    BLOCKMOE_CHECK(before < p.picks && place.token < p.tokens);
     const std::int32_t number = expert[j] - p.local_offset;
+    BLOCKMOE_CHECK(number >= 0 && number < p.local_experts);
     p.workspace.pick_expert[out + before] = number;
     p.workspace.pick_weight[out + before] = contract::routing_weight(score[j], sum, p.factor);
     atomicAdd(&counts[number], 1);

@@ -5,6 +5,10 @@
 #include <random>
 
 #include "contract/e4m3.h"
+#include "hopper/hopper.h"
+#include "measure/cuda_check.hpp"
+#include "path.h"
+#include "portable/portable.h"
 #include "stages/stages.h"
 
 namespace blockmoe::test {
@@ -181,6 +185,32 @@ std::vector<std::uint16_t> output_of(const Layer& layer, kernels::Path path, std
   return call.output();
 }
 
+void run_call_in_fresh_memory(const DeviceCall& call, const contract::Geometry& geometry, kernels::Path path,
+                              const kernels::plan::Sizes& sizes) {
+  const kernels::PathEntry entry =
+      path == kernels::Path::hopper ? kernels::hopper::path_entry() : kernels::portable::path_entry();
+  const kernels::Request request = request_of(geometry, call.activations.tokens, path);
+  const kernels::plan::Offsets offsets = kernels::plan::offsets_of(geometry, sizes);
+  auto workspace = measure::allocate(offsets.bytes + entry.workspace_bytes(request), "workspace");
+  ASSERT_TRUE(workspace.ok()) << workspace.status().message();
+  std::shared_ptr<const void> state;
+  kernels::Error error = entry.bind(kernels::make_plan(request), call.weights, &state);
+  ASSERT_TRUE(error.ok()) << error.kernel << ": " << kernels::error_text(error);
+  kernels::stages::Slab whole;
+  whole.geometry = geometry;
+  whole.weights = call.weights;
+  whole.activations = call.activations;
+  whole.sizes = sizes;
+  whole.workspace = kernels::stages::workspace_at(workspace.value().get(), offsets);
+  whole.path_workspace = static_cast<char*>(workspace.value().get()) + offsets.bytes;
+  whole.sms = request.device.sm_count;
+  for (std::int64_t token = 0; token < call.activations.tokens; token += sizes.slab_tokens) {
+    error = entry.launch_slab(kernels::stages::slab_at(whole, token), state.get(), nullptr);
+    ASSERT_TRUE(error.ok()) << error.kernel << ": " << kernels::error_text(error);
+  }
+  ASSERT_EQ(cudaSuccess, cudaDeviceSynchronize());
+}
+
 StageCall::StageCall(const DeviceCall& call, const contract::Geometry& geometry, const kernels::plan::Sizes& sizes)
     : workspace_(kernels::plan::offsets_of(geometry, sizes).bytes) {
   slab_.geometry = geometry;
@@ -203,6 +233,15 @@ kernels::plan::Sizes sizes_with_capacity(const contract::Geometry& geometry, std
   EXPECT_GT(full, 0);
   sizes.row_capacity = row_capacity;
   sizes.max_chunks = static_cast<std::int32_t>((tokens * sizes.picks + full - 1) / full);
+  return sizes;
+}
+
+kernels::plan::Sizes sizes_with_slabs(const contract::Geometry& geometry, std::int64_t tokens, std::int64_t slab_tokens,
+                                      std::int64_t row_capacity) {
+  EXPECT_EQ(0, slab_tokens % kernels::plan::kTokenBlock);
+  kernels::plan::Sizes sizes = sizes_with_capacity(geometry, slab_tokens, row_capacity);
+  sizes.slabs = (tokens + slab_tokens - 1) / slab_tokens;
+  EXPECT_LE(sizes.max_chunks, kernels::plan::kMaxChunks);
   return sizes;
 }
 

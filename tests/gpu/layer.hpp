@@ -93,6 +93,10 @@ std::string_view name_of(kernels::Path path);
 void run_call(const DeviceCall& call, const contract::Geometry& geometry, kernels::Path path, std::int32_t max_sms = 0);
 std::vector<std::uint16_t> output_of(const Layer& layer, kernels::Path path, std::int32_t max_sms = 0);
 
+/// The same with `sizes`, in a workspace as it was allocated: a checker of memory sees who reads what nobody wrote.
+void run_call_in_fresh_memory(const DeviceCall& call, const contract::Geometry& geometry, kernels::Path path,
+                              const kernels::plan::Sizes& sizes);
+
 /// A slab over all of a call's tokens with sizes of the test's choice, in a poisoned workspace: for stages alone.
 class StageCall {
  public:
@@ -116,5 +120,9 @@ class StageCall {
 /// `sizes_of` with chunks of `row_capacity` rows, as a larger call would be cut.
 kernels::plan::Sizes sizes_with_capacity(const contract::Geometry& geometry, std::int64_t tokens,
                                          std::int64_t row_capacity);
+
+/// The same in slabs of `slab_tokens`, a multiple of a token block.
+kernels::plan::Sizes sizes_with_slabs(const contract::Geometry& geometry, std::int64_t tokens, std::int64_t slab_tokens,
+                                      std::int64_t row_capacity);
 
 }  // namespace blockmoe::test

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "contract/e4m3.h"
+#include "gates.hpp"
 #include "gpu_test.hpp"
 #include "layer.hpp"
 #include "routing_reference.hpp"
@@ -41,16 +42,9 @@ bool gaps_untouched(const Layer& layer, const std::vector<std::uint16_t>& output
   return true;
 }
 
-// The contract's gates are for layers of a model's size. In one of a few hundred columns each code weighs more: the plain
-// form scatters up to twice its gate, and one code that wgmma's short sums flipped moves the requantised form.
-verify::Gates gates_of_small_layers(Path path) {
-  verify::Gates gates = verify::kTensorCoreGates;
-  gates.plain *= 2;
-  if (path == Path::hopper) gates.requantised *= 4;
-  return gates;
-}
+using GatesOf = verify::Gates (*)(Path);
 
-void check(const Layer& layer) {
+void check(const Layer& layer, GatesOf gates = gates_of) {
   const HostCall host(layer);
   verify::OracleOptions options;
   options.scope = verify::OracleScope::full;
@@ -58,8 +52,7 @@ void check(const Layer& layer) {
   for (const Path path : paths_here(layer.geometry())) {
     SCOPED_TRACE(name_of(path));
     const std::vector<std::uint16_t> output = output_of(layer, path);
-    const verify::Comparison result =
-        verify::compare(oracle, output.data(), layer.output_pitch(), {}, gates_of_small_layers(path));
+    const verify::Comparison result = verify::compare(oracle, output.data(), layer.output_pitch(), {}, gates(path));
     EXPECT_TRUE(result.within_gates) << result.fault;
     EXPECT_TRUE(gaps_untouched(layer, output));
   }
@@ -73,8 +66,9 @@ LayerOptions options_of(std::int64_t hidden, std::int64_t intermediate, std::int
   return options;
 }
 
+// Just wide enough for the contract's gates.
 LayerOptions small_options(std::int64_t tokens) {
-  LayerOptions options = options_of(384, 256, 32, 8, 4, tokens);
+  LayerOptions options = options_of(512, 1024, 32, 8, 4, tokens);
   options.local_expert_offset = 8;
   return options;
 }
@@ -100,7 +94,7 @@ TEST_F(OperatorTest, every_geometry_from_one_block_up) {
   for (const std::int64_t hidden : {128, 256, 640, 1024}) {
     for (const std::int64_t intermediate : {128, 384, 512}) {
       SCOPED_TRACE("H " + std::to_string(hidden) + " I " + std::to_string(intermediate));
-      check(draw_layer(options_of(hidden, intermediate, 16, 16, 4, 60)));
+      check(draw_layer(options_of(hidden, intermediate, 16, 16, 4, 60)), gates_of_narrow_layers);
     }
   }
 }
@@ -207,7 +201,7 @@ TEST_F(OperatorTest, portable_gives_the_same_bits_on_any_number_of_multiprocesso
 }
 
 TEST_F(OperatorTest, every_path_runs_on_any_number_of_multiprocessors_and_repeats_its_bits) {
-  const Layer layer = draw_layer(options_of(512, 384, 32, 16, 4, 400));
+  const Layer layer = draw_layer(options_of(512, 1024, 32, 16, 4, 400));
   const HostCall host(layer);
   verify::OracleOptions full;
   full.scope = verify::OracleScope::full;
@@ -217,7 +211,7 @@ TEST_F(OperatorTest, every_path_runs_on_any_number_of_multiprocessors_and_repeat
       SCOPED_TRACE(std::string(name_of(path)) + " on " + std::to_string(sms));
       const auto output = output_of(layer, path, sms);
       EXPECT_EQ(output, output_of(layer, path, sms));
-      const auto result = verify::compare(oracle, output.data(), layer.output_pitch(), {}, gates_of_small_layers(path));
+      const auto result = verify::compare(oracle, output.data(), layer.output_pitch(), {}, gates_of(path));
       EXPECT_TRUE(result.within_gates) << result.fault;
     }
   }

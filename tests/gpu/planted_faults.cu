@@ -1,10 +1,16 @@
-// planted_faults.cu: one fault for each tool of compute-sanitizer, to show that the tool finds it: planted_faults NAME.
+// planted_faults.cu: one fault for each tool of compute-sanitizer, and one for the checks of builds with BLOCKMOE_CHECKED, to
+// show that they find it: planted_faults NAME.
 #include <cuda_runtime.h>
 
 #include <cstdio>
 #include <cstring>
 
+#include "plan/sizes.h"
+#include "stages/stages.h"
+
 namespace {
+
+constexpr int kTrapped = 87;  // exit code when a kernel stopped at a check; tools/test_gpu.py knows it
 
 __global__ void write_past_the_end(int* values, int count) {
   values[count] = 1;
@@ -26,10 +32,37 @@ __global__ void barrier_in_divergent_code(int* result) {
   *result = 1;
 }
 
+// One token whose only pick is said to be row 1 of a chunk that has row 0 alone. The workspace has room for row 1, so that
+// nothing but combine's check is against it.
+int row_beyond_the_chunk() {
+  namespace plan = blockmoe::kernels::plan;
+  namespace stages = blockmoe::kernels::stages;
+  stages::Slab slab;
+  slab.geometry = {128, 128, 1, 1, 1, 1, 1};
+  slab.activations.tokens = 1;
+  slab.activations.output_pitch = slab.geometry.hidden;
+  slab.sizes = plan::sizes_of(slab.geometry, 1);
+  slab.sms = 1;
+  const plan::Offsets offsets = plan::offsets_of(slab.geometry, slab.sizes);
+  const std::size_t output_bytes = sizeof(std::uint16_t) * 128;
+  char* memory = nullptr;
+  if (cudaMalloc(reinterpret_cast<void**>(&memory), offsets.bytes + output_bytes) != cudaSuccess) return 2;
+  if (cudaMemset(memory, 0, offsets.bytes + output_bytes) != cudaSuccess) return 2;
+  slab.workspace = stages::workspace_at(memory, offsets);
+  slab.activations.output = reinterpret_cast<std::uint16_t*>(memory + offsets.bytes);
+  const stages::Chunk chunk{0, 1, 1, 0};
+  const std::int32_t row = 1;
+  if (cudaMemcpy(slab.workspace.chunks, &chunk, sizeof chunk, cudaMemcpyHostToDevice) != cudaSuccess) return 2;
+  if (cudaMemcpy(slab.workspace.pick_row, &row, sizeof row, cudaMemcpyHostToDevice) != cudaSuccess) return 2;
+  if (!stages::launch_combine(slab, 0, nullptr).ok()) return 2;
+  return cudaDeviceSynchronize() == cudaSuccess ? 0 : kTrapped;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const char* const fault = argc == 2 ? argv[1] : "";
+  if (std::strcmp(fault, "index") == 0) return row_beyond_the_chunk();
   int* memory = nullptr;
   if (cudaMalloc(reinterpret_cast<void**>(&memory), 256 * sizeof(int)) != cudaSuccess) return 2;
   if (std::strcmp(fault, "memcheck") == 0) {
@@ -41,7 +74,7 @@ int main(int argc, char** argv) {
   } else if (std::strcmp(fault, "synccheck") == 0) {
     barrier_in_divergent_code<<<1, 32>>>(memory);
   } else {
-    std::fprintf(stderr, "usage: planted_faults memcheck|racecheck|initcheck|synccheck\n");
+    std::fprintf(stderr, "usage: planted_faults memcheck|racecheck|initcheck|synccheck|index\n");
     return 2;
   }
   cudaDeviceSynchronize();

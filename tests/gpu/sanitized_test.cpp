@@ -1,9 +1,13 @@
 // Calls small enough for compute-sanitizer, on every backend of this GPU: tools/test_gpu.py runs these under each of its tools.
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <utility>
 #include <vector>
 
+#include "gates.hpp"
 #include "gpu_test.hpp"
+#include "layer.hpp"
 #include "measure/gpu_call.hpp"
 #include "verify/compare.hpp"
 #include "verify/oracle.hpp"
@@ -61,6 +65,123 @@ TEST_F(SanitizedTest, small_calls_agree_with_the_oracle) {
           verify::compare(oracle, output.value().data(), c.geometry.hidden, {}, verify::kTensorCoreGates);
       EXPECT_TRUE(result.within_gates) << result.fault;
     }
+  }
+}
+
+using contract::FloatType;
+using kernels::plan::RowType;
+
+LayerOptions layer_options(std::int64_t tokens, const contract::Geometry& geometry = {256, 128, 16, 4, 4, 4, 2}) {
+  LayerOptions options;
+  options.geometry = geometry;
+  options.tokens = tokens;
+  options.local_expert_offset = 4;
+  return options;
+}
+
+// Every third value, from the second on, is none that a model has.
+void make_special(std::vector<float>& values) {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  constexpr float kSpecial[] = {NAN, kInf, -kInf, -0.0F, 1e-40F, -104.0F, std::numeric_limits<float>::max()};
+  for (std::size_t i = 1; i < values.size(); i += 3) values[i] = kSpecial[i / 3 % std::size(kSpecial)];
+}
+
+Layer special_logits(FloatType type) {
+  LayerOptions options = layer_options(40);
+  options.logits_type = type;
+  Layer layer = draw_layer(options);
+  make_special(layer.logits);
+  return layer;
+}
+
+Layer special_biases(FloatType type) {
+  LayerOptions options = layer_options(40);
+  options.bias_type = type;
+  Layer layer = draw_layer(options);
+  make_special(layer.bias);
+  return layer;
+}
+
+Layer pitched(std::int64_t tokens) {
+  LayerOptions options = layer_options(tokens);
+  options.extra_pitch = 1;
+  return draw_layer(options);
+}
+
+Layer gate_rows_first() {
+  LayerOptions options = layer_options(33);
+  options.gate_first = true;
+  options.has_bias = false;
+  return draw_layer(options);
+}
+
+Layer local_experts_from(std::int32_t offset) {
+  LayerOptions options = layer_options(33);
+  options.local_expert_offset = offset;
+  return draw_layer(options);
+}
+
+// Half of all experts are local, so that a token has up to 32 rows.
+Layer thirty_two_picks() {
+  LayerOptions options = layer_options(35, {128, 128, 64, 32, 32, 1, 1});
+  options.local_expert_offset = 16;
+  return draw_layer(options);
+}
+
+void check(const Layer& layer, const kernels::plan::Sizes& sizes) {
+  const HostCall host(layer);
+  verify::OracleOptions full;
+  full.scope = verify::OracleScope::full;
+  const auto oracle = verify::run_oracle(layer.geometry(), host.weights, host.activations, full);
+  for (const kernels::Path path : paths_here(layer.geometry())) {
+    SCOPED_TRACE(name_of(path));
+    const DeviceCall call(layer);
+    run_call_in_fresh_memory(call, layer.geometry(), path, sizes);
+    const auto output = call.output();
+    const auto result = verify::compare(oracle, output.data(), layer.output_pitch(), {}, gates_of_narrow_layers(path));
+    EXPECT_TRUE(result.within_gates) << result.fault;
+  }
+}
+
+TEST_F(SanitizedTest, unusual_arguments_agree_with_the_oracle) {
+  struct Unusual {
+    const char* name;
+    Layer layer;
+  };
+  const Unusual all[] = {
+      {"NaN and infinite logits", special_logits(FloatType::f32)},
+      {"the same in bf16", special_logits(FloatType::bf16)},
+      {"NaN and infinite biases", special_biases(FloatType::bf16)},
+      {"the same in f32", special_biases(FloatType::f32)},
+      {"every tensor pitched", pitched(37)},
+      {"three tokens, pitched", pitched(3)},
+      {"gate rows first, no bias", gate_rows_first()},
+      {"local experts from -2", local_experts_from(-2)},
+      {"local experts past the last", local_experts_from(14)},
+      {"local experts far below", local_experts_from(std::numeric_limits<std::int32_t>::min())},
+      {"local experts far beyond", local_experts_from(std::numeric_limits<std::int32_t>::max())},
+      {"32 picks a token", thirty_two_picks()},
+      {"an odd number of column blocks", draw_layer(layer_options(20, {384, 384, 16, 4, 4, 1, 1}))},
+  };
+  for (const Unusual& unusual : all) {
+    SCOPED_TRACE(unusual.name);
+    check(unusual.layer, kernels::plan::sizes_of(unusual.layer.geometry(), unusual.layer.tokens()));
+  }
+}
+
+// 100 tokens in slabs of 64. All 4 picks of a token are local: a token block has 128 rows, and a chunk is one block.
+TEST_F(SanitizedTest, several_slabs_of_several_chunks_agree_with_the_oracle) {
+  LayerOptions options = layer_options(100, {256, 128, 8, 8, 4, 1, 1});
+  options.local_expert_offset = 0;
+  options.extra_pitch = 1;
+  const Layer layer = draw_layer(options);
+  for (const RowType type : {RowType::f32, RowType::bf16}) {
+    SCOPED_TRACE(type == RowType::f32 ? "rows in f32" : "rows in bf16");
+    kernels::plan::Sizes sizes = sizes_with_slabs(layer.geometry(), layer.tokens(), 64, 192);
+    ASSERT_EQ(2, sizes.slabs);
+    ASSERT_EQ(4, sizes.max_chunks);
+    sizes.row_type = type;
+    check(layer, sizes);
   }
 }
 
