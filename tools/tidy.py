@@ -8,24 +8,33 @@ import argparse
 import concurrent.futures
 import json
 import pathlib
+import re
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def host_files(build: pathlib.Path) -> list[str]:
+def commands_without_precompiled_headers(build: pathlib.Path) -> list[dict[str, str]]:
+    """GCC's precompiled headers are not clang's; without them, a file that leans on one is found too."""
     entries = json.loads((build / "compile_commands.json").read_text())
+    for entry in entries:
+        entry["command"] = re.sub(r"-Winvalid-pch|-include \S*cmake_pch\.\S*", "", entry["command"])
+    return entries
+
+
+def host_files(entries: list[dict[str, str]], build: pathlib.Path) -> list[str]:
     files = {pathlib.Path(entry["directory"], entry["file"]).resolve() for entry in entries}
     ours = [f for f in files if f.suffix in (".cpp", ".c") and f.is_relative_to(ROOT) and build not in f.parents]
     return sorted(str(f.relative_to(ROOT)) for f in ours)
 
 
-def check(clang_tidy: pathlib.Path, build: pathlib.Path, file: str) -> tuple[str, int, str, float]:
+def check(clang_tidy: pathlib.Path, database: pathlib.Path, file: str) -> tuple[str, int, str, float]:
     start = time.monotonic()
     # GCC's builtin vector headers and clang's differ: -Wno-... silences what only clang's front end would say of them.
-    command = [clang_tidy, "--quiet", "-p", build, "--extra-arg=-Wno-unknown-warning-option", file]
+    command = [clang_tidy, "--quiet", "-p", database, "--extra-arg=-Wno-unknown-warning-option", file]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     output = done.stdout if done.returncode == 0 else done.stdout + done.stderr
     return file, done.returncode, output.strip(), time.monotonic() - start
@@ -41,14 +50,17 @@ def main() -> int:
 
     clang_tidy = ROOT / ".venv/bin/clang-tidy"
     build = arguments.build.resolve()
-    files = arguments.files or host_files(build)
+    entries = commands_without_precompiled_headers(build)
+    files = arguments.files or host_files(entries, build)
     if not files:
         print(f"tidy: no host files in {build}/compile_commands.json", file=sys.stderr)
         return 1
 
     failed = 0
-    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        for file, code, output, seconds in pool.map(lambda f: check(clang_tidy, build, f), files):
+    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        database = pathlib.Path(folder)
+        (database / "compile_commands.json").write_text(json.dumps(entries))
+        for file, code, output, seconds in pool.map(lambda f: check(clang_tidy, database, f), files):
             failed += code != 0
             if code != 0:
                 print(f"{file}:\n{output}", flush=True)
