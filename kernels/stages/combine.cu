@@ -5,7 +5,8 @@
 //             a local pick
 //
 // A CTA takes (token, segment of 1024 columns), 8 columns a thread. It looks up the next unit's rows while this one's are on
-// their way, and asks for several rows before it adds the first.
+// their way (the first one's before gemm2 has ended: they are pack's, and pack ended before gemm2 began), and asks for several
+// rows before it adds the first.
 #include <cstdint>
 
 #include <cuda_bf16.h>
@@ -84,8 +85,6 @@ __device__ void store(const float (&x)[kColumnsAThread], std::uint16_t* at) {
 template <typename Row>
 __global__ void __launch_bounds__(kThreads, kCtasAnSm) combine(const __grid_constant__ CombineParams p) {
   constexpr int kRowsAtOnce = kBytesAtOnce / (kColumnsAThread * static_cast<int>(sizeof(Row)));
-  ptx::griddepcontrol_wait();
-  ptx::griddepcontrol_launch_dependents();
   const Chunk chunk = p.workspace.chunks[p.chunk];
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const auto segments = static_cast<unsigned>((p.hidden + kSegment - 1) / kSegment);
@@ -99,6 +98,8 @@ __global__ void __launch_bounds__(kThreads, kCtasAnSm) combine(const __grid_cons
   };
 
   std::int32_t next_row = row_of_lane(blockIdx.x);
+  ptx::griddepcontrol_wait();
+  ptx::griddepcontrol_launch_dependents();
   for (unsigned unit = blockIdx.x; unit < units; unit += gridDim.x) {
     const std::int32_t row = next_row;
     next_row = row_of_lane(unit + gridDim.x);
