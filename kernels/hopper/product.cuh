@@ -11,9 +11,9 @@
 //   warpgroup 0  warp 0 streams weights; warps 2 and 3 gather rows and scales; warp 1 hands over what they gathered
 //   warpgroups 1 and 2 multiply: each has 64 rows of either box, so that both of a tile's accumulators are in one thread
 //
-// Cost of a K block: 32 KB of weights, which is 1600 cycles of an SM's share of the memory's 4.6 TB/s; 8 N cycles of wgmma;
-// (N / 4) * 3 instructions of promotion a thread and box; 3 N / 8 instructions of gathering in each of two warps. So weights
-// decide up to about N = 96.
+// Cost of a K block: 32 KB of weights, which is 1600 cycles of an SM's share of the memory's 4.6 TB/s; 8 N cycles of wgmma, which
+// reads 128 bytes of shared memory in 256 + 4 N of them; (N / 4) * 3 instructions of promotion a thread and box; 3 N / 8 + 55
+// instructions of gathering in each of two warps. So weights decide up to about N = 96, then the matrix unit and shared memory.
 #pragma once
 
 #include <cuda.h>
@@ -161,6 +161,7 @@ struct BoxRows {
 // What a product needs beside its own parameters.
 struct ProductParams {
   const stages::Chunk* chunk;
+  bool first_chunk;                  // of the slab: pack may be running still. A later chunk may be empty
   const std::int32_t* expert_begin;  // [L + 1] of the chunk
   const float* weight_scale;         // [rows of W / 128, K/128]
   Rows rows;
@@ -540,6 +541,10 @@ __device__ __forceinline__ void run_product(const CUtensorMap& map, const typena
   auto* const tables = reinterpret_cast<std::int32_t*>(memory + sizeof(Smem<S>));
   const int warp = static_cast<int>(threadIdx.x) / 32;
 
+  if (!params.product.first_chunk && params.product.chunk->rows == 0) {
+    ptx::griddepcontrol_wait();
+    return;
+  }
   if (threadIdx.x == 0) {
     ptx::prefetch_tensormap(&map);
     for (std::uint64_t& barrier : smem.landed) ptx::mbarrier_init(&barrier, kGatherThreads);

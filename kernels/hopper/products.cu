@@ -60,6 +60,7 @@ ProductParams common(const stages::Slab& slab, std::int32_t chunk, std::int32_t 
                      const Config& config) {
   ProductParams p{};
   p.chunk = slab.workspace.chunks + chunk;
+  p.first_chunk = chunk == 0;
   p.expert_begin = slab.workspace.expert_begin + static_cast<std::int64_t>(chunk) * (slab.geometry.local_experts + 1);
   p.experts = slab.geometry.local_experts;
   p.most_pieces = config.most_pieces;
