@@ -211,7 +211,7 @@ __device__ __forceinline__ void stream_weights(Smem<S>& smem, const CUtensorMap*
 //
 // A thread copies the same 16 bytes of every eighth row. Its rows' numbers stay in registers, two in each, so that 16 bytes
 // cost three instructions (number, address, copy) and nothing is looked up or tested in a K block. Columns beyond the rows
-// repeat the tile's first row; they are never stored, and no column sees another.
+// repeat the tile's first row; they are never stored, and no column sees another. Of a tile without rows nothing is read.
 template <class Product, class S>
 struct Gather {
   Smem<S>& smem;
@@ -226,7 +226,8 @@ struct Gather {
 
   __device__ __forceinline__ std::uint32_t number_of(int column) const {
     const std::int32_t row = column < count ? column : 0;
-    const auto number = static_cast<std::uint32_t>(Product::kIndexed ? __ldcg(index + row) : row);
+    if constexpr (!Product::kIndexed) return static_cast<std::uint32_t>(row);
+    const auto number = static_cast<std::uint32_t>(count > 0 ? __ldcg(index + row) : 0);
     BLOCKMOE_CHECK_OR_TRAP(number < product.rows.scale_pitch);  // as many rows as a block has scales
     return number;
   }
@@ -266,16 +267,20 @@ struct Gather {
       for (int pass = 0; pass < kPasses; ++pass) {
         const std::uint32_t two = numbers[pass / 2];
         const std::uint32_t number = pass % 2 == 0 ? two & 0xffffu : two >> 16;
-        ptx::cp_async_16(to + pass * kRowsAPass * kBlock, from + static_cast<std::uint64_t>(number) * pitch);
+        ptx::cp_async_16_or_zeros(to + pass * kRowsAPass * kBlock, from + static_cast<std::uint64_t>(number) * pitch,
+                                  count > 0);
       }
       auto& scales = smem.scales[slot + static_cast<int>(ring.parity()) * S::kSlots];
 #pragma unroll
       for (int pass = 0; pass < kScalePasses; ++pass) {
         if (pass * kGatherThreads + thread < kWidth) {
-          ptx::cp_async_4(&scales.column[scale_place + pass * kGatherThreads], scale_from + scale_numbers[pass]);
+          ptx::cp_async_4_or_zeros(&scales.column[scale_place + pass * kGatherThreads],
+                                   scale_from + scale_numbers[pass], count > 0);
         }
       }
-      if (thread < kBoxes) ptx::cp_async_4(&scales.weight[thread], product.weight_scale + (weight_scale_end - left));
+      if (thread < kBoxes) {
+        ptx::cp_async_4_or_zeros(&scales.weight[thread], product.weight_scale + (weight_scale_end - left), count > 0);
+      }
       ptx::cp_async_mbarrier_arrive(&smem.landed[slot]);
       ring.advance();
       from += kBlock;
@@ -297,7 +302,7 @@ __device__ __forceinline__ void gather_rows(Smem<S>& smem, const typename Produc
     const std::int64_t k = item.k_begin;
     const std::int64_t first = Product::kIndexed ? 0 : tile.columns.row;
     const std::int32_t* index = nullptr;
-    if constexpr (Product::kIndexed) index = rows.index + product.chunk->row_base + tile.columns.row;
+    if (Product::kIndexed && tile.columns.rows > 0) index = rows.index + product.chunk->row_base + tile.columns.row;
     WidthsOf<S>::with(
         tile.columns.rows,
         Gather<Product, S>{smem, ring, product, index, tile.columns.rows, item.k_end - item.k_begin,
