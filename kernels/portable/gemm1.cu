@@ -51,33 +51,32 @@ struct Gemm1Source {
     return token;
   }
 
-  __device__ void open(const Tile& tile, Gathered& gathered) const {
+  __device__ Operands operands(const Tile& tile) const {
+    Operands o;
     BLOCKMOE_CHECK(tile.expert >= 0 && tile.expert < p.experts);
-    gathered.has_unit = gathered_unit() < tile.units();
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = gathered_row(i);
-      if (row < tile.rows) gathered.rows[i] = p.hidden + token_of(tile, row) * p.hidden_pitch;
-    }
-  }
-
-  __device__ void open(const Tile& tile, Streamed& streamed) const {
-    const int first[kBlocks] = {p.up_row + tile.column * kBlockColumns, p.gate_row + tile.column * kBlockColumns};
     const int thread = static_cast<int>(threadIdx.x);
-    if (thread < tile.rows) {
-      streamed.scale = p.hidden_scale + token_of(tile, thread);
-      streamed.scale_step = p.hidden_scale_pitch;
+    const int vector = thread % kVectors * 16;
+#pragma unroll
+    for (int i = 0; i < kTileRows / kRowsAPass; ++i) {
+      const int row = thread / kVectors + i * kRowsAPass;
+      if (row < tile.rows) o.activations[i] = p.hidden + token_of(tile, row) * p.hidden_pitch + vector;
     }
+    if (thread < tile.rows) {
+      o.scale = p.hidden_scale + token_of(tile, thread);
+      o.scale_step = p.hidden_scale_pitch;
+    }
+    const int first[kBlocks] = {p.up_row + tile.column * kBlockColumns, p.gate_row + tile.column * kBlockColumns};
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
       BLOCKMOE_CHECK(first[b] >= 0 && first[b] + kBlockColumns <= 2 * p.intermediate);
       const std::int64_t row = static_cast<std::int64_t>(tile.expert) * 2 * p.intermediate + first[b];
-      streamed.weights[b] = p.w13 + row * p.hidden_size + streamed_offset(p.hidden_size);
+      o.weights[b] = p.w13 + (row + thread / kVectors) * p.hidden_size + vector;
       if (thread == kTileRows + b) {
-        streamed.scale = p.w13_scale + row / kBlockColumns * (p.hidden_size / kStep);
-        streamed.scale_step = 1;
+        o.scale = p.w13_scale + row / kBlockColumns * (p.hidden_size / kStep);
+        o.scale_step = 1;
       }
     }
+    return o;
   }
 };
 
@@ -85,15 +84,13 @@ __device__ float swiglu(float gate, float up) {
   return __fmul_rn(__fmul_rn(gate, stages::sigmoid(gate)), up);
 }
 
-using Maxima = float[kWarps][kTileRows];  // of each warp's columns
-static_assert(sizeof(Maxima) <= sizeof(Fragments));
-
 // The largest magnitude of each row of the tile, over the 128 columns: first a lane's, a quad's, then the warps'.
 // values[unit][j] are the lane's four columns of row (unit, upper or lower) = row_of(lane, unit, 2 j).
-__device__ void row_maxima(const float (&values)[kTileUnits][2][4], Maxima& of_warp, float (&amax)[kTileUnits][2]) {
+__device__ void row_maxima(const float (&values)[kTileUnits][2][4], float (*of_warp)[kTileRows],
+                           float (&amax)[kTileUnits][2]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  __syncthreads();  // all warps have multiplied with the fragments that of_warp lies in
+  __syncthreads();  // all warps have read the tile before
 #pragma unroll
   for (int u = 0; u < kTileUnits; ++u) {
 #pragma unroll
@@ -119,7 +116,7 @@ __device__ void row_maxima(const float (&values)[kTileUnits][2][4], Maxima& of_w
   }
 }
 
-__device__ void finish_gemm1(const Gemm1Params& p, const Tile& tile, const Sums& sums, Fragments& spent) {
+__device__ void finish_gemm1(const Gemm1Params& p, const Tile& tile, const Sums& sums, float (*of_warp)[kTileRows]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   float values[kTileUnits][2][4];
@@ -136,7 +133,7 @@ __device__ void finish_gemm1(const Gemm1Params& p, const Tile& tile, const Sums&
     }
   }
   float amax[kTileUnits][2];
-  row_maxima(values, *reinterpret_cast<Maxima*>(&spent), amax);
+  row_maxima(values, of_warp, amax);
 #pragma unroll
   for (int u = 0; u < kTileUnits; ++u) {
 #pragma unroll
@@ -162,17 +159,18 @@ __device__ void finish_gemm1(const Gemm1Params& p, const Tile& tile, const Sums&
 template <int kStages>
 __global__ void __launch_bounds__(kThreads, 1) gemm1(const __grid_constant__ Gemm1Params p) {
   if constexpr (kRingIsBuilt<kStages>) {
-    extern __shared__ __align__(128) char bytes[];
-    auto& shared = *reinterpret_cast<Shared<kStages>*>(bytes);
+    extern __shared__ __align__(128) char shared[];
+    __shared__ float of_warp[kWarps][kTileRows];
     const stages::Chunk chunk = p.workspace.chunks[p.chunk];
     if (chunk.rows == 0) return;
+    Stage* const ring = reinterpret_cast<Stage*>(shared);
     const std::int32_t* const expert_begin =
         p.workspace.expert_begin + static_cast<std::int64_t>(p.chunk) * (p.experts + 1);
-    const Schedule schedule =
-        Schedule::build(expert_begin, p.experts, p.intermediate / kBlockColumns, reinterpret_cast<int*>(&shared + 1));
+    const Schedule schedule = Schedule::build(expert_begin, p.experts, p.intermediate / kBlockColumns,
+                                              reinterpret_cast<int*>(ring + kStages));
     const Gemm1Source source{p, p.workspace.row_to_token + chunk.row_base};
-    run_tiles(source, schedule, shared,
-              [&](const Tile& tile, const Sums& sums, Fragments& spent) { finish_gemm1(p, tile, sums, spent); });
+    run_tiles<kStages>(source, schedule, ring,
+                       [&](const Tile& tile, const Sums& sums) { finish_gemm1(p, tile, sums, of_warp); });
   }
 }
 

@@ -39,36 +39,36 @@ struct Gemm2Source {
 
   __device__ int k_size() const { return p.intermediate; }
 
-  __device__ void open(const Tile& tile, Gathered& gathered) const {
+  __device__ Operands operands(const Tile& tile) const {
+    Operands o;
+    const int thread = static_cast<int>(threadIdx.x);
+    const int vector = thread % kVectors * 16;
     BLOCKMOE_CHECK(tile.row_begin >= 0 && tile.row_begin + tile.rows <= p.row_capacity);
     BLOCKMOE_CHECK(tile.expert >= 0 && tile.expert < p.experts);
-    gathered.has_unit = gathered_unit() < tile.units();
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = gathered_row(i);
+    for (int i = 0; i < kTileRows / kRowsAPass; ++i) {
+      const int row = thread / kVectors + i * kRowsAPass;
       if (row < tile.rows) {
-        gathered.rows[i] = p.workspace.inter + static_cast<std::int64_t>(tile.row_begin + row) * p.intermediate;
+        o.activations[i] =
+            p.workspace.inter + static_cast<std::int64_t>(tile.row_begin + row) * p.intermediate + vector;
       }
     }
-  }
-
-  __device__ void open(const Tile& tile, Streamed& streamed) const {
-    const int thread = static_cast<int>(threadIdx.x);
     if (thread < tile.rows) {
-      streamed.scale = p.workspace.inter_scale + tile.row_begin + thread;
-      streamed.scale_step = p.row_capacity;
+      o.scale = p.workspace.inter_scale + tile.row_begin + thread;
+      o.scale_step = p.row_capacity;
     }
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
       const int block = min(tile.column * kBlocks + b, p.column_blocks() - 1);
       BLOCKMOE_CHECK(block >= 0 && block < p.column_blocks());
       const std::int64_t row = static_cast<std::int64_t>(tile.expert) * p.column_blocks() + block;
-      streamed.weights[b] = p.w2 + row * kBlockColumns * p.intermediate + streamed_offset(p.intermediate);
+      o.weights[b] = p.w2 + (row * kBlockColumns + thread / kVectors) * p.intermediate + vector;
       if (thread == kTileRows + b) {
-        streamed.scale = p.w2_scale + row * (p.intermediate / kStep);
-        streamed.scale_step = 1;
+        o.scale = p.w2_scale + row * (p.intermediate / kStep);
+        o.scale_step = 1;
       }
     }
+    return o;
   }
 };
 
@@ -109,15 +109,15 @@ __device__ void finish_gemm2(const Gemm2Params& p, const Tile& tile, const Sums&
 template <int kStages, typename Row>
 __global__ void __launch_bounds__(kThreads, 1) gemm2(const __grid_constant__ Gemm2Params p) {
   if constexpr (kRingIsBuilt<kStages>) {
-    extern __shared__ __align__(128) char bytes[];
-    auto& shared = *reinterpret_cast<Shared<kStages>*>(bytes);
+    extern __shared__ __align__(128) char shared[];
     if (p.workspace.chunks[p.chunk].rows == 0) return;
+    Stage* const ring = reinterpret_cast<Stage*>(shared);
     const std::int32_t* const expert_begin =
         p.workspace.expert_begin + static_cast<std::int64_t>(p.chunk) * (p.experts + 1);
     const Schedule schedule =
-        Schedule::build(expert_begin, p.experts, p.column_tiles(), reinterpret_cast<int*>(&shared + 1));
-    run_tiles(Gemm2Source{p}, schedule, shared,
-              [&](const Tile& tile, const Sums& sums, const Fragments&) { finish_gemm2<Row>(p, tile, sums); });
+        Schedule::build(expert_begin, p.experts, p.column_tiles(), reinterpret_cast<int*>(ring + kStages));
+    run_tiles<kStages>(Gemm2Source{p}, schedule, ring,
+                       [&](const Tile& tile, const Sums& sums) { finish_gemm2<Row>(p, tile, sums); });
   }
 }
 

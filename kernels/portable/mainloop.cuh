@@ -6,15 +6,13 @@
 //   sums        [64, 2, 128] fp32, in registers: sums += (sum over 128 of K) * (activation scale * weight scale)
 //
 // 8 warps; warp w owns columns 16w..16w + 15 of both blocks and all rows, so that up and gate of a column meet in one
-// thread. K goes in steps of 128, and nothing drains between tiles: what runs ahead of the products goes on with the next
-// tile while they finish this one.
+// thread. K goes in steps of 128 through a ring of stages filled by cp.async. The ring does not drain between tiles: a
+// thread loads the steps of the next tile while it multiplies the last ones of this.
 //
-// Weights come through a ring of stages filled by cp.async and become fp16 in the registers of the one warp that owns them.
-// Activations are needed by all warps, so they are widened once: a thread loads its part of a step into registers two steps
-// ahead, and one step ahead it leaves them in shared memory as fp16, as fragments of mma. One __syncthreads a step.
+// Codes stay bytes in shared memory and become fp16 in registers. A sum over K may take K in any order as long as both
+// operands agree, so a lane takes 16 consecutive bytes of a row (one LDS.128) as its part of four mma steps; no ldmatrix.
 //
-// A sum over K may take K in any order as long as both operands agree, so a lane takes 16 consecutive bytes of a row (one
-// 16-byte load) as its part of four mma steps; no ldmatrix.
+// Cost of a step with 64 rows, a warp: 128 mma, 192 conversions, 24 LDS.128, 64 fma of promotion. 40 KB come from L2.
 #pragma once
 
 #include <cstdint>
@@ -22,20 +20,64 @@
 #include "portable/schedule.cuh"
 #include "portable/tile_shape.h"
 #include "ptx/cp_async.h"
+#include "ptx/mbarrier.h"
 #include "ptx/mma.h"
-#include "ptx/prefetch.h"
 
 namespace blockmoe::kernels::portable {
 
 inline constexpr int kVectors = kStep / 16;             // 16-byte vectors of a row's step
 inline constexpr int kRowsAPass = kThreads / kVectors;  // rows that all threads copy with one vector each
-inline constexpr int kWords = 4;                        // of a vector: four codes each, a lane's part of an mma step
+inline constexpr int kMmaSteps = kStep / 16;
+inline constexpr int kWords = 4;  // of a vector: a lane's part of one mma step each
 
 // Lanes 0..7 of an LDS.128 read four vectors each of an even and an odd row: the odd row's halves change places, so that
 // the eight lie in different banks.
 __device__ __forceinline__ int vector_of(int row, int vector) {
   return vector ^ ((row & 1) << 2);
 }
+
+// Where a tile's operands lie, for one thread: it copies vector threadIdx.x % 8 of rows threadIdx.x / 8 + 32 i, and one
+// scale: thread i < 64 row i's, the next two threads a block's each. Null where the thread has nothing to copy.
+struct Operands {
+  static constexpr int kActivations = kTileRows / kRowsAPass;
+  static constexpr int kPasses = kBlockColumns / kRowsAPass;  // over a block of weights
+  static constexpr int kParts = kActivations + kBlocks * kPasses;
+
+  const std::uint8_t* activations[kActivations] = {};  // the thread's rows
+  const std::uint8_t* weights[kBlocks] = {};           // row threadIdx.x / 8 of each block
+  const float* scale = nullptr;
+  std::int64_t scale_step = 0;  // floats from one 128 of K to the next
+
+  // A part of the step that the pointers stand at.
+  __device__ void copy(int part, int k_size, Stage& to) const {
+    const int thread = static_cast<int>(threadIdx.x);
+    const int row = thread / kVectors;
+    const int vector = vector_of(row, thread % kVectors);  // the same in every pass: kRowsAPass is even
+    if (part == 0 && scale != nullptr) ptx::cp_async_4(&to.scales[thread], scale);
+    if (part < kActivations) {
+      if (activations[part] != nullptr) {
+        ptx::cp_async_16(&to.activations[row + part * kRowsAPass][vector * 16], activations[part]);
+      }
+    } else if (weights[0] != nullptr) {
+      const int block = (part - kActivations) / kPasses;
+      const int pass = (part - kActivations) % kPasses;
+      ptx::cp_async_16(&to.weights[block][row + pass * kRowsAPass][vector * 16],
+                       weights[block] + pass * kRowsAPass * k_size);
+    }
+  }
+
+  __device__ void next_step() {
+#pragma unroll
+    for (int i = 0; i < kActivations; ++i) {
+      if (activations[i] != nullptr) activations[i] += kStep;
+    }
+    if (weights[0] != nullptr) {
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) weights[b] += kStep;
+    }
+    if (scale != nullptr) scale += scale_step;
+  }
+};
 
 // sums[unit][n][i]: element i of mma tile n of 16 rows. Tiles 0 and 1 are block 0's, 2 and 3 are block 1's.
 struct Sums {
@@ -58,306 +100,246 @@ __device__ __forceinline__ std::uint32_t word_of(const uint4& v, int i) {
   return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
 }
 
-// Four codes of word `word` of a vector, as fp16. Both operands come through here, so they agree on the order of K.
-__device__ __forceinline__ ptx::HalfPairs widen(const uint4& vector, int word) {
-  return ptx::widen_e4m3(word_of(vector, word));
-}
+// What a lane multiplies in the four mma steps of half a step: 16 codes of each of its rows and columns.
+template <int kUnits>
+struct Codes {
+  uint4 weights[4];
+  uint4 rows[kUnits][2];
 
-// A place among the steps of a CTA's tiles in order, and what a thread knows there of an operand that runs ahead of the
-// products. Past the last tile, Operand{}.
-template <typename Operand, typename Source>
-class Cursor {
- public:
-  __device__ Cursor(const Source& source, const Schedule& schedule) : source_(source), schedule_(schedule) { open(); }
-
-  __device__ const Operand& operand() const { return operand_; }
-  __device__ int step() const { return step_; }
-
-  __device__ void advance() {
-    if (++step_ < source_.k_size() / kStep) return;
-    step_ = 0;
-    number_ += static_cast<int>(gridDim.x);
-    open();
-  }
-
- private:
-  __device__ void open() {
-    operand_ = Operand{};
-    const Tile tile = schedule_.tile(number_);
-    if (tile.rows > 0) source_.open(tile, operand_);
-  }
-
-  const Source& source_;
-  const Schedule& schedule_;
-  int number_ = static_cast<int>(blockIdx.x);
-  int step_ = 0;
-  Operand operand_;
-};
-
-// The part of a tile that goes through the ring. A thread copies vector threadIdx.x % 8 of rows threadIdx.x / 8 + 32 i of
-// both blocks, and one scale: thread i < 64 row i's activation scale, the next two threads a weight scale each.
-struct Streamed {
-  const std::uint8_t* weights[kBlocks] = {};  // the thread's vector of row threadIdx.x / 8, at K = 0
-  const float* scale = nullptr;               // at K = 0; null where the thread has none
-  std::int64_t scale_step = 0;                // floats from one 128 of K to the next
-};
-
-inline constexpr int kPartsABlock = kBlockColumns / kRowsAPass;
-inline constexpr int kParts = kBlocks * kPartsABlock;  // 16-byte copies of a thread a step
-static_assert(kParts == kMmaSteps, "one between the products of each mma step");
-
-// Where a thread's vector of row threadIdx.x / 8 begins, from the first row of a block.
-__device__ __forceinline__ std::int64_t streamed_offset(int k_size) {
-  const int thread = static_cast<int>(threadIdx.x);
-  return static_cast<std::int64_t>(thread / kVectors) * k_size + thread % kVectors * 16;
-}
-
-template <typename Source>
-class Stream {
- public:
-  __device__ Stream(const Source& source, const Schedule& schedule)
-      : rows_apart_(kRowsAPass * source.k_size()), cursor_(source, schedule) {}
-
-  // Copies a part of the next step into `stage`; past the last tile, nothing.
-  __device__ void copy(int part, Stage& stage) const {
-    const Streamed& from = cursor_.operand();
-    const int thread = static_cast<int>(threadIdx.x);
-    if (part == 0 && from.scale != nullptr) {
-      ptx::cp_async_4(&stage.scales[thread], from.scale + cursor_.step() * from.scale_step);
-    }
-    const int block = part / kPartsABlock;
-    const int pass = part % kPartsABlock;
-    const int row = thread / kVectors;
-    const std::uint8_t* const weights = block == 0 ? from.weights[0] : from.weights[1];
-    if (weights != nullptr) {
-      // kRowsAPass is even, so all passes swizzle alike.
-      std::uint8_t* const to = &stage.weights[block][row][vector_of(row, thread % kVectors) * 16];
-      ptx::cp_async_16(to + pass * kRowsAPass * kStep, weights + cursor_.step() * kStep + pass * rows_apart_);
-    }
-  }
-
-  // After the last part.
-  __device__ void next_step() {
-    ptx::cp_async_commit();
-    cursor_.advance();
-  }
-
- private:
-  int rows_apart_;  // bytes
-  Cursor<Streamed, Source> cursor_;
-};
-
-// The part of a tile's activations that a thread widens: lane (g, t) of warp w takes vector t of half w % 2 of rows g and
-// g + 8 of unit w / 2, which are what lane (g, t) of every warp multiplies in the four mma steps of that half.
-__device__ __forceinline__ int gathered_unit() {
-  return static_cast<int>(threadIdx.x) / 64;
-}
-__device__ __forceinline__ int gathered_half() {
-  return static_cast<int>(threadIdx.x) / 32 % 2;
-}
-__device__ __forceinline__ int gathered_vector() {
-  return gathered_half() * 4 + static_cast<int>(threadIdx.x) % 4;
-}
-__device__ __forceinline__ int gathered_row(int i) {
-  return row_of(static_cast<int>(threadIdx.x) % 32, gathered_unit(), 2 * i);
-}
-
-struct Gathered {
-  const std::uint8_t* rows[2] = {};  // gathered_row(0 and 1), at K = 0; null past the tile's rows
-  bool has_unit = false;             // the tile has rows of gathered_unit()
-};
-
-template <typename Source>
-class Gather {
- public:
-  __device__ Gather(const Source& source, const Schedule& schedule)
-      : steps_(source.k_size() / kStep), cursor_(source, schedule) {
-    touch(0);
-    load();
-    next_step();
-  }
-
-  // Whether what load() brought is of any use: a warp may have no unit.
-  __device__ bool has_unit() const { return has_unit_; }
-
-  // What load() brought, as fragments of its step.
-  __device__ void store(Fragments& to) const {
-#pragma unroll
-    for (int word = 0; word < kWords; ++word) {
-      const ptx::HalfPairs upper = widen(codes_[0], word);
-      const ptx::HalfPairs lower = widen(codes_[1], word);
-      *reinterpret_cast<uint4*>(to.at[gathered_unit()][gathered_half() * kWords + word][threadIdx.x % 32]) =
-          make_uint4(upper.first, lower.first, upper.second, lower.second);
-    }
-  }
-
-  // Loads the part of the next step; next_step() follows.
-  __device__ void load() {
-    const int offset = cursor_.step() * kStep + gathered_vector() * 16;
-    has_unit_ = cursor_.operand().has_unit;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      codes_[i] = make_uint4(0, 0, 0, 0);
-      const std::uint8_t* const row = cursor_.operand().rows[i];
-      if (row != nullptr) codes_[i] = __ldg(reinterpret_cast<const uint4*>(row + offset));
-    }
-  }
-  __device__ void next_step() {
-    cursor_.advance();
-    if (cursor_.step() % kTouched == 0) touch(cursor_.step() + kTouched);
-  }
-
- private:
-  // A load is one step ahead, enough for L2 but not for memory: so rows are called to L2 earlier, a line by each of the
-  // threads that share a row.
-  static constexpr int kTouched = kVectors;
-
-  __device__ void touch(int first_step) const {
-    const int step = first_step + gathered_vector();
-    if (step >= steps_) return;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const std::uint8_t* const row = cursor_.operand().rows[i];
-      if (row != nullptr) ptx::prefetch_l2(row + step * kStep);
-    }
-  }
-
-  int steps_;
-  Cursor<Gathered, Source> cursor_;
-  uint4 codes_[2];
-  bool has_unit_;
-};
-
-// One step of kUnits * 16 rows, and its promotion. aside(mma_step, kUnits) is called between the products of the mma steps:
-// it has copies and conversions for later steps, which go on beside them.
-template <int kUnits, typename Aside>
-__device__ __forceinline__ void multiply(const Stage& stage, const Fragments& activations, Sums& sums,
-                                         const Aside& aside) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  uint4 weights[2][4];    // of each half: the lane's vector of the four columns that it has a part in
-  uint4 rows[2][kUnits];  // operand a of the mma step at hand and of the next
-  const auto load_weights = [&](int half) {
+  __device__ void load(const Stage& stage, int half) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int warp = static_cast<int>(threadIdx.x) / 32;
+    const int vector = half * 4 + lane % 4;
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
-      const int row = warp * 16 + weight_row_of(lane / 4, n);
-      const int vector = vector_of(row, half * 4 + lane % 4);
-      weights[half][n] = *reinterpret_cast<const uint4*>(&stage.weights[n / 2][row][vector * 16]);
+      weights[n] = load_vector(stage.weights[n / 2], warp * 16 + weight_row_of(lane / 4, n), vector);
     }
-  };
-  const auto load_rows = [&](int step) {
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
-      rows[step % 2][u] = *reinterpret_cast<const uint4*>(activations.at[u][step][lane]);
-    }
-  };
-  load_weights(0);
-  load_rows(0);
-  float partial[kUnits][4][4];
 #pragma unroll
-  for (int step = 0; step < kMmaSteps; ++step) {
-    if (step + 1 < kMmaSteps) load_rows(step + 1);
-    if (step + 1 == kWords) load_weights(1);
-    aside(step, kUnits);
-    std::uint32_t b[4][2];
+      for (int j = 0; j < 2; ++j) rows[u][j] = load_vector(stage.activations, row_of(lane, u, 2 * j), vector);
+    }
+  }
+
+ private:
+  __device__ static uint4 load_vector(const std::uint8_t (*rows)[kStep], int row, int vector) {
+    return *reinterpret_cast<const uint4*>(&rows[row][vector_of(row, vector) * 16]);
+  }
+};
+
+// One mma step of a lane, widened.
+template <int kUnits>
+struct Halves {
+  std::uint32_t a[kUnits][4];
+  std::uint32_t b[4][2];
+
+  __device__ Halves(const Codes<kUnits>& codes, int word) {
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
-      const ptx::HalfPairs wide = widen(weights[step / kWords][n], step % kWords);
+      const ptx::HalfPairs wide = ptx::widen_e4m3(word_of(codes.weights[n], word));
       b[n][0] = wide.first;
       b[n][1] = wide.second;
     }
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
-      const uint4& row = rows[step % 2][u];
-      const std::uint32_t a[4] = {row.x, row.y, row.z, row.w};
 #pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        if (step == 0) {
-          ptx::mma_m16n8k16_from_zero(partial[u][n], a, b[n]);
-        } else {
-          ptx::mma_m16n8k16(partial[u][n], a, b[n]);
+      for (int j = 0; j < 2; ++j) {
+        const ptx::HalfPairs wide = ptx::widen_e4m3(word_of(codes.rows[u][j], word));
+        a[u][j] = wide.first;
+        a[u][j + 2] = wide.second;
+      }
+    }
+  }
+};
+
+// Scales of a step, of the lane's rows and of the blocks.
+template <int kUnits>
+struct Scales {
+  float rows[kUnits][2];
+  float blocks[kBlocks];
+
+  __device__ void load(const Stage& stage) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) rows[u][j] = stage.scales[row_of(lane, u, 2 * j)];
+    }
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) blocks[b] = stage.scales[kTileRows + b];
+  }
+};
+
+// The steps of a CTA's tiles in order, as the copies run ahead of the products.
+template <typename Source>
+struct Cursor {
+  int number;  // of the tile
+  int step = 0;
+  Operands operands;  // all null past the last tile
+
+  __device__ Cursor(int first, const Source& source, const Schedule& schedule) : number(first) {
+    open(source, schedule);
+  }
+
+  __device__ void advance(const Source& source, const Schedule& schedule) {
+    if (++step < source.k_size() / kStep) {
+      operands.next_step();
+      return;
+    }
+    step = 0;
+    number += static_cast<int>(gridDim.x);
+    open(source, schedule);
+  }
+
+ private:
+  __device__ void open(const Source& source, const Schedule& schedule) {
+    const Tile tile = schedule.tile(number);
+    operands = tile.rows > 0 ? source.operands(tile) : Operands{};
+  }
+};
+
+// The ring, and where this warp is in it: the products read stage `now`, the copies fill the one before it. Warps do not
+// meet: each goes on as soon as a stage has arrived, or is free, so that one multiplies while another converts or promotes.
+template <int kStages>
+class Ring {
+ public:
+  // By all threads of the CTA. `barriers` are 2 * kStages mbarriers.
+  __device__ Ring(Stage* stages, std::uint64_t* barriers)
+      : stages_(stages), arrived_(barriers), read_(barriers + kStages) {
+    if (threadIdx.x == 0) {
+      for (int i = 0; i < kStages; ++i) {
+        ptx::mbarrier_init(&arrived_[i], kThreads);
+        ptx::mbarrier_init(&read_[i], kWarps);
+      }
+    }
+    __syncthreads();
+  }
+
+  __device__ const Stage& now() const { return stages_[now_]; }
+  __device__ Stage& before() const { return stages_[index_before()]; }
+
+  // Says of the stage before `now`, or at the start of stage `i`, that this thread has copied what it has to.
+  __device__ void copied() const { ptx::cp_async_mbarrier_arrive(&arrived_[index_before()]); }
+  __device__ void copied(int i) const { ptx::cp_async_mbarrier_arrive(&arrived_[i]); }
+  __device__ void wait_arrived() const { wait(arrived_[now_], parity_); }
+
+  // This warp has read all of `now`, and goes on to the next stage.
+  __device__ void advance() {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(&read_[now_]);
+    now_ = now_ == kStages - 1 ? 0 : now_ + 1;
+    if (now_ == 0) parity_ ^= 1;
+  }
+  // Until all warps have read the stage before `now`; true from the start of a stage that nobody has filled.
+  __device__ void wait_before_read() const { wait(read_[index_before()], now_ == 0 ? parity_ ^ 1 : parity_); }
+
+ private:
+  __device__ int index_before() const { return now_ == 0 ? kStages - 1 : now_ - 1; }
+  __device__ static void wait(std::uint64_t& barrier, std::uint32_t parity) {
+    while (!ptx::mbarrier_test_wait_parity(&barrier, parity)) {
+    }
+  }
+
+  Stage* stages_;
+  std::uint64_t* arrived_;  // of kThreads
+  std::uint64_t* read_;     // by kWarps
+  int now_ = 0;
+  std::uint32_t parity_ = 0;  // of the times that `now` has been filled
+};
+
+// All steps of a tile of kUnits * 16 rows.
+template <int kUnits, int kStages, typename Source>
+__device__ __forceinline__ void multiply(const Source& source, const Schedule& schedule, Cursor<Source>& cursor,
+                                         Ring<kStages>& ring, Sums& sums) {
+  // Copies begin late in a step where the ring is deep, so that a warp need not wait for one that is half a step behind.
+  constexpr int kFirstCopies = kStages > 2 ? 3 : 0;
+  constexpr int kPartsAMmaStep = 2;
+  static_assert(Operands::kParts <= kPartsAMmaStep * (kMmaSteps - kFirstCopies));
+  const int steps = source.k_size() / kStep;
+  Codes<kUnits> codes;
+  codes.load(ring.now(), 0);
+  for (int step = 0; step < steps; ++step) {
+    Scales<kUnits> scales;
+    float partial[kUnits][4][4];
+#pragma unroll
+    for (int mma_step = 0; mma_step < kMmaSteps; ++mma_step) {
+      if (mma_step == kFirstCopies) ring.wait_before_read();
+      const Halves<kUnits> halves(codes, mma_step % kWords);
+      if (mma_step == kWords - 1) codes.load(ring.now(), 1);
+#pragma unroll
+      for (int i = 0; i < kPartsAMmaStep; ++i) {
+        const int part = (mma_step - kFirstCopies) * kPartsAMmaStep + i;
+        if (part >= 0 && part < Operands::kParts) cursor.operands.copy(part, source.k_size(), ring.before());
+      }
+      if (mma_step == kMmaSteps - 1) {
+        // All of the stage is in registers. The next one's codes are on their way before this one's last products.
+        scales.load(ring.now());
+        ring.copied();
+        ring.advance();
+        ring.wait_arrived();
+        codes.load(ring.now(), 0);
+      }
+#pragma unroll
+      for (int u = 0; u < kUnits; ++u) {
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+          if (mma_step == 0) {
+            ptx::mma_m16n8k16_from_zero(partial[u][n], halves.a[u], halves.b[n]);
+          } else {
+            ptx::mma_m16n8k16(partial[u][n], halves.a[u], halves.b[n]);
+          }
         }
       }
     }
-  }
 #pragma unroll
-  for (int u = 0; u < kUnits; ++u) {
+    for (int u = 0; u < kUnits; ++u) {
 #pragma unroll
-    for (int n = 0; n < 4; ++n) {
+      for (int n = 0; n < 4; ++n) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float scale = stage.scales[row_of(lane, u, i)] * stage.scales[kTileRows + n / 2];
-        sums.at[u][n][i] = __fmaf_rn(partial[u][n][i], scale, sums.at[u][n][i]);
+        for (int i = 0; i < 4; ++i) {
+          const float scale = scales.rows[u][i / 2] * scales.blocks[n / 2];
+          sums.at[u][n][i] = __fmaf_rn(partial[u][n][i], scale, sums.at[u][n][i]);
+        }
       }
     }
+    cursor.advance(source, schedule);
   }
 }
 
-template <typename Aside>
-__device__ __forceinline__ void multiply_units(int units, const Stage& stage, const Fragments& activations, Sums& sums,
-                                               const Aside& aside) {
-  if (units == 4) {
-    multiply<4>(stage, activations, sums, aside);
-  } else if (units == 1) {
-    multiply<1>(stage, activations, sums, aside);
-  } else if (units == 2) {
-    multiply<2>(stage, activations, sums, aside);
-  } else {
-    multiply<3>(stage, activations, sums, aside);
-  }
-}
-
-// All tiles of this CTA. Source: k_size(), and open(tile, operand), which says where this thread finds a tile's operands.
-// Finish: called by all threads with a tile, its sums and the fragments that no step needs any more once all threads have
-// come that far; may use __syncthreads.
+// All tiles of this CTA. Source: k_size() and operands(tile), which says where this thread finds a tile's operands.
+// Finish: called by all threads with a tile and its sums; may use __syncthreads.
 template <int kStages, typename Source, typename Finish>
-__device__ __forceinline__ void run_tiles(const Source& source, const Schedule& schedule, Shared<kStages>& shared,
+__device__ __forceinline__ void run_tiles(const Source& source, const Schedule& schedule, Stage* stages,
                                           const Finish& finish) {
-  constexpr bool kAhead = Shared<kStages>::kAhead;
+  __shared__ std::uint64_t barriers[2 * kStages];
   const int tiles = schedule.tiles();
-  const int steps = source.k_size() / kStep;
-  Stream<Source> stream(source, schedule);
-  Gather<Source> gather(source, schedule);
+  Ring<kStages> ring(stages, barriers);
+  Cursor<Source> cursor(static_cast<int>(blockIdx.x), source, schedule);
   for (int s = 0; s < kStages - 1; ++s) {
 #pragma unroll
-    for (int part = 0; part < kParts; ++part) stream.copy(part, shared.ring[s]);
-    stream.next_step();
+    for (int part = 0; part < Operands::kParts; ++part) cursor.operands.copy(part, source.k_size(), stages[s]);
+    ring.copied(s);
+    cursor.advance(source, schedule);
   }
-  const auto gather_step = [&](Fragments& to) {
-    gather.store(to);
-    gather.load();
-    gather.next_step();
-  };
-  if constexpr (kAhead) gather_step(shared.fragments[0]);
-  int stage = 0;
-  int now = 0;  // the step's fragments
+  ring.wait_arrived();
   for (int number = static_cast<int>(blockIdx.x); number < tiles; number += static_cast<int>(gridDim.x)) {
     const Tile tile = schedule.tile(number);
     Sums sums = {};
-    for (int step = 0; step < steps; ++step) {
-      ptx::cp_async_wait<kStages - 2>();
-      __syncthreads();  // this step has arrived for all threads, and all are done with the stage and fragments before it
-      Stage& freed = shared.ring[stage == 0 ? kStages - 1 : stage - 1];
-      if constexpr (kAhead) {
-        const auto aside = [&](int mma_step, int units) {
-          stream.copy(mma_step, freed);
-          if (mma_step != 1) return;
-          if (units == kTileUnits || gather.has_unit()) gather.store(shared.fragments[now ^ 1]);
-          gather.load();
-        };
-        multiply_units(tile.units(), shared.ring[stage], shared.fragments[now], sums, aside);
-        gather.next_step();
-        now ^= 1;
-      } else {
-        gather_step(shared.fragments[0]);
-        __syncthreads();
-        const auto aside = [&](int mma_step, int) { stream.copy(mma_step, freed); };
-        multiply_units(tile.units(), shared.ring[stage], shared.fragments[0], sums, aside);
-      }
-      stream.next_step();
-      stage = stage == kStages - 1 ? 0 : stage + 1;
+    switch (tile.units()) {
+      case 1:
+        multiply<1>(source, schedule, cursor, ring, sums);
+        break;
+      case 2:
+        multiply<2>(source, schedule, cursor, ring, sums);
+        break;
+      case 3:
+        multiply<3>(source, schedule, cursor, ring, sums);
+        break;
+      default:
+        multiply<4>(source, schedule, cursor, ring, sums);
+        break;
     }
-    finish(tile, sums, shared.fragments[kAhead ? now ^ 1 : 0]);
+    finish(tile, sums);
   }
 }
 

@@ -13,16 +13,16 @@
 namespace blockmoe::kernels::portable {
 
 inline std::size_t shared_bytes_of(const contract::Geometry& geometry, int stages) {
-  return static_cast<std::size_t>(stages) * sizeof(Stage) +
-         static_cast<std::size_t>(fragments_of(stages)) * sizeof(Fragments) + schedule_bytes(geometry.local_experts);
+  return static_cast<std::size_t>(stages) * sizeof(Stage) + schedule_bytes(geometry.local_experts);
 }
 
-// 5 stages keep 4 x 32 KB in flight an SM, more than the 96 to 128 KB that an H200 needs to stream weights at full rate;
+// 5 stages keep 4 x 40 KB in flight an SM, more than the 96 to 128 KB that an H200 needs to stream weights at full rate;
 // an A100 asks for a third of that, and 3 do. sm_86 and sm_89 have room for 2.
 inline int ring_stages_of(const Device& device, const contract::Geometry& geometry) {
+  constexpr std::size_t kStatic = 4096;  // the kernels' own arrays
   if (device.compute_capability >= 90 && device.compute_capability < 100) return 5;
   const auto available = static_cast<std::size_t>(device.shared_memory_per_block);
-  return shared_bytes_of(geometry, 3) <= available ? 3 : 2;
+  return shared_bytes_of(geometry, 3) + kStatic <= available ? 3 : 2;
 }
 
 // Persistent: a CTA an SM, or one a tile where even the worst routing has fewer.

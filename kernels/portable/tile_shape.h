@@ -15,36 +15,15 @@ inline constexpr int kBlocks = 2;  // of weights, of 128 columns each
 inline constexpr int kBlockColumns = 128;
 inline constexpr int kStep = 128;  // values (and bytes) of K: one scale each
 
-inline constexpr int kMmaSteps = kStep / 16;
-
-// What cp.async brings for a step: codes as bytes, and scales.
 struct Stage {
-  std::uint8_t weights[kBlocks][kBlockColumns][kStep];  // 16-byte vectors swizzled: vector_of() in mainloop.cuh
+  std::uint8_t activations[kTileRows][kStep];           // 16-byte vectors swizzled: vector_of() in mainloop.cuh
+  std::uint8_t weights[kBlocks][kBlockColumns][kStep];  // likewise
   float scales[kTileRows + kBlocks];                    // of the rows, then of the blocks
   float padding[2];
 };
 static_assert(sizeof(Stage) % 16 == 0);
 
-// The activations of a step as fp16, in the order in which the lanes of a warp hand them to mma: lane l's operand a of
-// mma step s for unit u is at[u][s][l]. A warp reads and writes 512 bytes in a row, so no two lanes meet in a bank.
-struct alignas(16) Fragments {
-  std::uint32_t at[kTileUnits][kMmaSteps][32][4];
-};
-
-// One being read, one being written for the next step; where shared memory is short, one for both in turn.
-constexpr int fragments_of(int stages) {
-  return stages > 2 ? 2 : 1;
-}
-
-template <int kStages>
-struct Shared {
-  static constexpr bool kAhead = fragments_of(kStages) == 2;
-  Stage ring[kStages];
-  Fragments fragments[fragments_of(kStages)];
-  // schedule_bytes(experts) follow
-};
-
-// Two arrays of [L + 1] that schedule.cuh keeps behind the rest.
+// Two arrays of [L + 1] that schedule.cuh keeps behind the ring.
 constexpr std::size_t schedule_bytes(int experts) {
   return 2 * (static_cast<std::size_t>(experts) + 1) * sizeof(int);
 }

@@ -40,6 +40,19 @@ __device__ __forceinline__ void mbarrier_arrive_remote(std::uint64_t* barrier, s
       : "memory");
 }
 
+// One look; sm_80 and later, as are init and arrive.
+__device__ __forceinline__ bool mbarrier_test_wait_parity(std::uint64_t* barrier, std::uint32_t parity) {
+  std::uint32_t done;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, p;\n}\n"
+      : "=r"(done)
+      : "r"(shared_address(barrier)), "r"(parity)
+      : "memory");
+  return done != 0;
+}
+
 // One attempt, which the hardware may let sleep for a while.
 __device__ __forceinline__ bool mbarrier_try_wait_parity(std::uint64_t* barrier, std::uint32_t parity) {
   std::uint32_t done;

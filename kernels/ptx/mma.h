@@ -32,30 +32,11 @@ struct HalfPairs {
   std::uint32_t second;  // two fp16
 };
 
-// Four e4m3 codes as fp16, exactly; NaN stays NaN. The two functions put codes in different places, so both operands of a
-// sum must come through the same one.
-
-// By integer operations: first holds codes 0 and 2, second codes 1 and 3.
-__device__ __forceinline__ HalfPairs widen_e4m3_by_integers(std::uint32_t codes) {
-  // S EEEE MMM becomes S N EEEE MMM 0000000, which is the value times 2^-8 (subnormals too), N = 1 for NaN alone: then
-  // the exponent is 1 1111 and the mantissa not 0. A product with 256 sets the rest right.
-  constexpr std::uint32_t kField = 0x7f807f80u;  // N EEEE MMM of both halves
-  const std::uint32_t sign = codes & 0x80808080u;
-  const std::uint32_t magnitude = codes & 0x7f7f7f7fu;
-  const std::uint32_t with_nan = ((magnitude + 0x01010101u) & 0x80808080u) | magnitude;
-  const std::uint32_t even = ((with_nan << 7) & kField) | ((sign << 8) & ~kField);
-  const std::uint32_t odd = ((with_nan >> 1) & kField) | (sign & ~kField);
-  constexpr std::uint32_t k256 = 0x5c005c00u;
-  HalfPairs wide;
-  asm("mul.rn.f16x2 %0, %1, %2;\n" : "=r"(wide.first) : "r"(even), "r"(k256));
-  asm("mul.rn.f16x2 %0, %1, %2;\n" : "=r"(wide.second) : "r"(odd), "r"(k256));
-  return wide;
-}
-
-// By the conversion unit, from sm_89 on: first holds codes 0 and 1, second codes 2 and 3.
+// Four e4m3 codes as fp16, exactly; NaN stays NaN. Which code lands where differs between architectures, so use the
+// result only where every operand of a sum goes through here.
 __device__ __forceinline__ HalfPairs widen_e4m3(std::uint32_t codes) {
-#if __CUDA_ARCH__ >= 890
   HalfPairs wide;
+#if __CUDA_ARCH__ >= 890
   asm("{\n"
       ".reg .b16 low, high;\n"
       "mov.b32 {low, high}, %2;\n"
@@ -64,10 +45,20 @@ __device__ __forceinline__ HalfPairs widen_e4m3(std::uint32_t codes) {
       "}\n"
       : "=r"(wide.first), "=r"(wide.second)
       : "r"(codes));
-  return wide;
 #else
-  return widen_e4m3_by_integers(codes);
+  // S EEEE MMM becomes S N EEEE MMM 0000000, which is the value times 2^-8 (subnormals too), N = 1 for NaN alone: then
+  // the exponent is 1 1111 and the mantissa not 0. A product with 256 sets the rest right.
+  constexpr std::uint32_t kField = 0x7f807f80u;  // N EEEE MMM of both halves
+  constexpr std::uint32_t kSign = 0x80008000u;
+  const std::uint32_t magnitude = codes & 0x7f7f7f7fu;
+  const std::uint32_t with_nan = ((magnitude + 0x01010101u) & 0x80808080u) | magnitude;
+  const std::uint32_t odd = ((with_nan >> 1) & kField) | (codes & kSign);
+  const std::uint32_t even = ((with_nan << 7) & kField) | ((codes << 8) & kSign);
+  constexpr std::uint32_t k256 = 0x5c005c00u;
+  asm("mul.rn.f16x2 %0, %1, %2;\n" : "=r"(wide.first) : "r"(even), "r"(k256));
+  asm("mul.rn.f16x2 %0, %1, %2;\n" : "=r"(wide.second) : "r"(odd), "r"(k256));
 #endif
+  return wide;
 }
 
 }  // namespace blockmoe::ptx
