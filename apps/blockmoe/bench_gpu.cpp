@@ -66,8 +66,7 @@ struct GpuBench::State {
 
 GpuBench::GpuBench(const DeviceInfo& device, const Options& options, const workload::InputOptions& inputs,
                    const BenchTiming& timing) {
-  if (device.device.type != DeviceType::cuda)
-    throw refused("--device", "cpu", "cuda or cuda:N", "bench measures on a GPU");
+  if (device.device.type != DeviceType::cuda) refuse("--device", "cpu", "cuda or cuda:N", "bench measures on a GPU");
   require_ok(measure::cuda_status(cudaSetDevice(device.device.index), "cudaSetDevice"));
   state_ = std::make_unique<State>(State{device, options, timing, inputs.threads, workload::InputMaker(inputs),
                                          value_or_raise(measure::Timer::create())});

@@ -35,10 +35,10 @@ inline std::string unlike(std::string_view found, std::string_view expected, std
   return why.empty() ? text : text + " (" + std::string(why) + ")";
 }
 
-// The same with the argument's name in front.
-inline InputError refused(std::string_view argument, std::string_view found, std::string_view expected,
-                          std::string_view why = {}) {
-  return InputError(std::string(argument) + ": " + unlike(found, expected, why));
+// Throws the same with the argument's name in front.
+[[noreturn]] inline void refuse(std::string_view argument, std::string_view found, std::string_view expected,
+                                std::string_view why = {}) {
+  throw InputError(std::string(argument) + ": " + unlike(found, expected, why));
 }
 
 // An argument that the library refuses, or a device that is not there, is the user's to change; the rest is a failure.

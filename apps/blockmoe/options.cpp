@@ -49,7 +49,7 @@ std::string listed(const std::vector<std::string>& words) {
 
 // A check that accepts what `is_good` does.
 template <typename IsGood>
-CLI::Validator validator(std::string expected, IsGood is_good) {
+CLI::Validator validator(std::string expected, const IsGood& is_good) {
   return {[expected = std::move(expected), is_good](std::string& text) {
             return is_good(text) ? std::string() : unlike(in_quotes(text), expected);
           },
@@ -136,12 +136,12 @@ DeviceInfo BackendOptions::device_info() const {
   }
   const std::string word = !chosen_here ? device : options.backend == Backend::cpu ? "cpu" : "cuda";
   const std::optional<Device> wanted = parse_device(word);
-  if (!wanted) throw refused("--device", in_quotes(word), "auto, cpu, cuda or cuda:N");
+  if (!wanted) refuse("--device", in_quotes(word), "auto, cpu, cuda or cuda:N");
   const Result<DeviceInfo> info = query_device(*wanted);
   if (info.ok()) return info.value();
   // Only what the user typed is named; the library's sentence begins with the device.
-  if (device_option_->count() > 0) throw refused("--device", word, "a device of this machine", info.status().message());
-  if (chosen_here) throw refused("--backend", backend, "one that runs on this machine", info.status().message());
+  if (chosen_here) refuse("--backend", backend, "one that runs on this machine", info.status().message());
+  if (device_option_->count() > 0) refuse("--device", word, "a device of this machine", info.status().message());
   throw InputError(info.status().message());
 }
 

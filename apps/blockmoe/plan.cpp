@@ -113,7 +113,7 @@ DeviceInfo device_of(const PlanOptions& o) {
   if (word.substr(0, 3) != "sm_") return o.backend.device_info();
   const Result<DeviceInfo> info = describe_device(word);
   if (info.ok()) return info.value();
-  throw refused("--device", word, "cpu, cuda, cuda:N or an architecture", info.status().message());
+  refuse("--device", word, "cpu, cuda, cuda:N or an architecture", info.status().message());
 }
 
 int run_plan(const PlanOptions& o) {

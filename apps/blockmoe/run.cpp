@@ -113,7 +113,7 @@ workload::Workload drawn_row(const RunOptions& o) {
 template <typename T>
 void require_same(const CLI::App& app, const char* option, T given, T in_file, const std::string& file) {
   if (app.count(option) == 0 || given == in_file) return;
-  throw refused(option, fmt::format("{}", given), fmt::format("{}", in_file), file + " says so");
+  refuse(option, fmt::format("{}", given), fmt::format("{}", in_file), file + " says so");
 }
 
 workload::Inputs loaded_inputs(const RunOptions& o, const CLI::App& app) {

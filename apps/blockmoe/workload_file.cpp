@@ -22,7 +22,7 @@ bool begins_with(const std::string& text, const std::string& start) {
 void require_dataset() {
   const std::string root = workload::dataset_root();
   if (root.empty() || fs::is_directory(root)) return;
-  throw refused("FIB_DATASET_PATH", root, "a folder");
+  refuse("FIB_DATASET_PATH", root, "a folder");
 }
 
 // The index of the row that `uuid` means.

@@ -9,7 +9,9 @@
 #include "ceilings.hpp"
 
 int main(int argc, char** argv) {
-  using namespace blockmoe::cli;
+  using blockmoe::cli::BenchReport;
+  using blockmoe::cli::BenchRow;
+  using blockmoe::cli::BenchTime;
   if (argc != 5) return 2;
   BenchReport report;
   report.machine = {argv[1], "580.159.04", "13.0", "a processor"};
@@ -19,10 +21,10 @@ int main(int argc, char** argv) {
   report.profile = "official";
   report.routing = "zipf:1.2";
   report.method = "made up";
-  report.read_gbps = std::atof(argv[2]);
-  report.fp8_tflops = std::atof(argv[3]);
-  report.blockwise_tflops = std::atof(argv[4]);
-  judge_ceilings(report);
+  report.read_gbps = std::strtod(argv[2], nullptr);
+  report.fp8_tflops = std::strtod(argv[3], nullptr);
+  report.blockwise_tflops = std::strtod(argv[4], nullptr);
+  blockmoe::cli::judge_ceilings(report);
 
   BenchRow row;
   row.tokens = 1;
