@@ -60,6 +60,7 @@ struct Shape {
   static constexpr int kMaxWidth = kWidth;
   static constexpr int kSlots = kSlotCount;
   static constexpr int kCtas = kCtasPerSm;
+  static constexpr bool kExactGemm1 = kWidth <= plan::kExactGemm1Columns;  // multiply_exact.cuh
   // Registers move from the copying warps to the multiplying ones. A CTA has what the launch gave it: 168 a thread where it
   // has the SM, 80 where two share it.
   static constexpr int kCopyRegisters = kCtas == 1 ? 40 : 48;
@@ -457,7 +458,7 @@ struct MultiplyAndFinish {
     Item item;
     item_at(smem.split, cta, ordinal, &item);
     float acc[kBoxes][kWidth / 2] = {};
-    multiply<kWidth>(smem, ring, warpgroup, item.k_end - item.k_begin, acc);
+    Product::template multiply<kWidth>(smem, ring, warpgroup, item.k_end - item.k_begin, acc);
     // Looked up again rather than kept: registers are short while the products run.
     item_at(smem.split, cta, ordinal, &item);
     if (item.k_end < params.product.k_blocks) {

@@ -36,6 +36,10 @@ inline constexpr std::array<HopperTuningRow, 3> kHopperTuning = {{
     {1e30, {HopperWidth::wide, 4, "the matrix unit decides, and the widest tiles read weights least often"}},
 }};
 
+// gemm1 in shapes up to so wide multiplies in fp16 (hopper/multiply_exact.cuh): about 900 conversions and 400 mma.sync for an
+// SM's 1600 cycles of memory time at N = 24. Wider, the products would decide, and errors average over more rows.
+inline constexpr int kExactGemm1Columns = 24;
+
 // Beyond, the widest kernel's shared memory has no room for the table of experts.
 inline constexpr std::int32_t kMostExpertsWide = 512;
 
