@@ -46,6 +46,7 @@ struct ColumnTable {
     }
     const std::int32_t rows = row_begin[low + 1] - row_begin[low];
     const std::int32_t count = tile_begin[low + 1] - tile_begin[low];
+    if (count == 1) return {{low, row_begin[low], rows}, number - tile_begin[low] * weight_tiles};
     const std::int32_t width = ((rows + count - 1) / count + 7) / 8 * 8;
     const std::int32_t within = number - tile_begin[low] * weight_tiles;
     const std::int32_t weight_tile = within / count;

@@ -102,6 +102,7 @@ struct Gemm1 {
     constexpr int kChunks = kBoxRows / 16;
     std::uint8_t* const to =
         params.inter + static_cast<std::int64_t>(columns.row) * params.intermediate + tile.weight_tile * kBoxRows;
+#pragma unroll 1
     for (int i = thread; i < columns.rows * kChunks; i += kMultiplyThreads) {
       const int n = i / kChunks, chunk = i % kChunks;
       *reinterpret_cast<uint4*>(to + static_cast<std::int64_t>(n) * params.intermediate + chunk * 16) =

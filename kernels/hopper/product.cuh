@@ -122,6 +122,7 @@ struct Smem {
   float inverse[S::kMaxWidth];
   std::uint32_t source_row[S::kMaxWidth];
   Split split;
+  Share share;  // this CTA's
   ColumnTable table;
   Ring<S::kSlots> ring;
   std::uint64_t landed[S::kSlots];  // a slot's rows and scales, before they are fenced
@@ -181,9 +182,10 @@ __device__ __forceinline__ void stream_weights(Smem<S>& smem, const CUtensorMap*
   const std::uint64_t policy = ptx::l2_evict_first();
   Item item;
   std::int32_t left = 0;
-  for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) left += item.k_end - item.k_begin;
+  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i)
+    left += item.k_end - item.k_begin;
   if (left < kBlocksToStartNext) ptx::griddepcontrol_launch_dependents();
-  for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) {
+  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
     const BoxRows boxes = Product::box_rows(params, smem.table.find(item.tile));
     for (std::int32_t k = item.k_begin; k < item.k_end; ++k, --left) {
       auto& slot = smem.slots[ring.acquire()];
@@ -210,12 +212,13 @@ __device__ __forceinline__ void gather_rows(Smem<S>& smem, const typename Produc
   const Rows& rows = params.product.rows;
   RingProducer<S::kSlots> ring(smem.ring);
   Item item;
-  for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) {
+  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
     const Tile tile = smem.table.find(item.tile);
     const BoxRows boxes = Product::box_rows(params, tile);
     const int count = tile.columns.rows;
     const int width = WidthsOf<S>::round(count);
     ptx::named_barrier_sync(kGatherBarrier, kGatherThreads);  // no warp reads the last tile's sources any more
+#pragma unroll 1
     for (int n = thread; n < width; n += kGatherThreads) {
       const std::int32_t row = tile.columns.row + (n < count ? n : 0);
       smem.source_row[n] = static_cast<std::uint32_t>(index != nullptr ? __ldcg(index + row) : row);
@@ -255,7 +258,7 @@ template <class S>
 __device__ __forceinline__ void hand_over_rows(Smem<S>& smem) {
   RingPosition<S::kSlots> position;
   Item item;
-  for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) {
+  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
     for (std::int32_t k = item.k_begin; k < item.k_end; ++k) {
       ptx::mbarrier_wait_parity(&smem.landed[position.slot], position.parity);
       ptx::fence_proxy_async_shared();
@@ -400,13 +403,12 @@ __device__ __forceinline__ void leave_sums(const ProductParams& params, int warp
 // Waits for the flags of CTAs [first, owner), a lane each, then adds their sums, the nearest CTA's first. The loads of several
 // are in flight at once where registers allow.
 template <int kWidth, class S>
-__device__ __forceinline__ void add_sums(const ProductParams& params, const Split& split, std::int32_t tile,
-                                         int warpgroup, float (&acc)[kBoxes][kWidth / 2]) {
+__device__ __forceinline__ void add_sums(const ProductParams& params, std::int32_t first, int warpgroup,
+                                         float (&acc)[kBoxes][kWidth / 2]) {
   constexpr int kAtOnce = kWidth <= 8 ? 4 : 1;
   constexpr int kFours = kWidth / 4;
   const auto from = [&](std::int32_t cta, int i) { return sums_of<kWidth, S>(params, cta) + i * kMultiplyThreads; };
   const std::int32_t owner = ptx::block_index();
-  const std::int32_t first = first_contributor(split, tile, owner);
   for (std::int32_t cta = owner - 1 - ptx::thread_index() % 32; cta >= first; cta -= 32) {
     while (ptx::load_acquire(params.flags + cta * 2 + warpgroup) == 0) {
     }
@@ -456,16 +458,16 @@ struct MultiplyAndFinish {
   __device__ __forceinline__ void run() const {
     const std::int32_t cta = ptx::block_index();
     Item item;
-    item_at(smem.split, cta, ordinal, &item);
+    item_at(smem.split, smem.share, cta, ordinal, &item);
     float acc[kBoxes][kWidth / 2] = {};
     Product::template multiply<kWidth>(smem, ring, warpgroup, item.k_end - item.k_begin, acc);
     // Looked up again rather than kept: registers are short while the products run.
-    item_at(smem.split, cta, ordinal, &item);
+    item_at(smem.split, smem.share, cta, ordinal, &item);
     if (item.k_end < params.product.k_blocks) {
       leave_sums<kWidth, S>(params.product, warpgroup, acc);
       return;
     }
-    if (item.k_begin > 0) add_sums<kWidth, S>(params.product, smem.split, item.tile, warpgroup, acc);
+    if (item.k_begin > 0) add_sums<kWidth, S>(params.product, smem.share.first_contributor, warpgroup, acc);
     Product::template finish<kWidth>(smem, params, smem.table.find(item.tile), warpgroup, acc);
   }
 };
@@ -476,7 +478,7 @@ __device__ __forceinline__ void multiply_and_finish(Smem<S>& smem, const typenam
   RingConsumer<S::kSlots> ring(smem.ring);
   if (warpgroup == 1) pass_turn(warpgroup);  // the other one begins
   Item item;
-  for (std::int32_t i = 0; item_at(smem.split, ptx::block_index(), i, &item); ++i) {
+  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
     WidthsOf<S>::with(smem.table.find(item.tile).columns.rows,
                       MultiplyAndFinish<Product, S>{smem, ring, params, warpgroup, i});
   }
@@ -503,8 +505,10 @@ __device__ __forceinline__ void run_product(const CUtensorMap& map, const typena
     __syncwarp();
     if (threadIdx.x % 32 == 0) {
       smem.table = table;
-      smem.split = make_split(table.tiles(), params.product.k_blocks, static_cast<std::int32_t>(gridDim.x),
-                              params.product.most_pieces);
+      const Split split = make_split(table.tiles(), params.product.k_blocks, static_cast<std::int32_t>(gridDim.x),
+                                     params.product.most_pieces);
+      smem.split = split;
+      smem.share = share_of(split, static_cast<std::int32_t>(blockIdx.x));
     }
   }
   __syncthreads();
