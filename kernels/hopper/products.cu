@@ -63,7 +63,9 @@ ProductParams common(const stages::Slab& slab, std::int32_t chunk, std::int32_t 
   p.expert_begin = slab.workspace.expert_begin + static_cast<std::int64_t>(chunk) * (slab.geometry.local_experts + 1);
   p.experts = slab.geometry.local_experts;
   p.most_pieces = config.most_pieces;
-  p.sums = scratch.sums;
+  p.rehearsed_sums = scratch.sums;
+  p.rehearsed_flags = reinterpret_cast<std::uint32_t*>(scratch.sums + kRehearsedSums);
+  p.sums = scratch.sums + kRehearsedSums + kRehearsedFlags;
   p.flags = scratch.flags + (chunk * 2 + product) * slab.sms * 2;
   return p;
 }
