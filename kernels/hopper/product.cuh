@@ -171,6 +171,14 @@ struct BoxRows {
   std::int32_t row[kBoxes];
 };
 
+// The weights of the product that follows.
+struct NextWeights {
+  CUtensorMap map;
+  std::int32_t rows;  // of an expert
+  std::int32_t weight_tiles;
+  std::int32_t k_blocks;
+};
+
 // What a product needs beside its own parameters.
 struct ProductParams {
   const stages::Chunk* chunk;
@@ -186,6 +194,39 @@ struct ProductParams {
   float4* rehearsed_sums;    // [kMaxWidth / 4, kMultiplyThreads] of no meaning: shared by all CTAs and both products
   std::uint32_t* rehearsed_flags;  // [2] likewise
 };
+
+// Brings into L2 the first `blocks` K blocks that this CTA's successor in the next product will stream, after those that its
+// ring has room for: two for each K block of this CTA's own that lands, so that CTAs which are behind keep their part of the
+// memory. The successor may run on another multiprocessor: L2 serves all.
+template <class S>
+__device__ __forceinline__ void prefetch_next(const Smem<S>& smem, RingProducer<S::kSlots> landing,
+                                              const NextWeights& next, std::int32_t most_pieces, int blocks) {
+  ColumnTable table = smem.table;
+  table.weight_tiles = next.weight_tiles;
+  const Split split = make_split(table.tiles(), next.k_blocks, static_cast<std::int32_t>(gridDim.x), most_pieces);
+  const std::int32_t cta = ptx::block_index();
+  const Share share = share_of(split, cta);
+  std::int32_t in_ring = S::kSlots;
+  int prefetched = 0;
+  Item item;
+  for (std::int32_t i = 0; item_at(split, share, cta, i, &item); ++i) {
+    const Tile tile = table.find(item.tile);
+    const std::int32_t row = tile.columns.expert * next.rows + tile.weight_tile * kBoxes * kBoxRows;
+    const std::int32_t skipped = min(in_ring, item.k_end - item.k_begin);
+    in_ring -= skipped;
+    for (std::int32_t k = item.k_begin + skipped; k < item.k_end; ++k) {
+      if (prefetched == blocks) return;
+      if (prefetched % 2 == 0 && prefetched / 2 < S::kSlots) {
+        landing.wait_for_oldest();
+        landing.advance();
+      }
+      ++prefetched;
+      for (int box = 0; box < kBoxes; ++box) {
+        ptx::cp_async_bulk_prefetch_tensor_2d(&next.map, k * kBlock, row + box * kBoxRows);
+      }
+    }
+  }
+}
 
 // Warp 0, one lane: both boxes of each K block. The next kernel may start at once where there is room for it; else shortly
 // before the last K block, so that its first weights fill the time in which this one adds up, finishes and stores.
@@ -214,6 +255,7 @@ __device__ __forceinline__ void stream_weights(Smem<S>& smem, RingProducer<S::kS
       if (!S::kStartsBesideOthers && left == kBlocksToStartNext) ptx::griddepcontrol_launch_dependents();
     }
   }
+  Product::after_streaming(smem, ring, params, rehearsal);
 }
 
 // Warps 2 and 3: rows and scales of each K block. They arrive at `landed` when the copies have, so that as many K blocks are
