@@ -48,6 +48,7 @@ struct ColumnTable {
     }
     const std::int32_t rows = row_begin[low + 1] - row_begin[low];
     const std::int32_t count = tile_begin[low + 1] - tile_begin[low];
+    if (count == 1) return {{low, row_begin[low], rows}, number - tile_begin[low] * weight_tiles};
     const std::int32_t width = ((rows + count - 1) / count + 7) / 8 * 8;
     const std::int32_t within = number - tile_begin[low] * weight_tiles;
     const std::int32_t weight_tile = within / count;
@@ -59,6 +60,14 @@ struct ColumnTable {
   // No other column tile of the expert comes behind.
   __device__ bool is_last(const ColumnTile& columns) const {
     return columns.row + columns.rows == row_begin[columns.expert + 1];
+  }
+
+  // A tile of the first expert that has no rows. By one whole warp.
+  __device__ void build_one_empty_tile() const {
+    for (std::int32_t expert = static_cast<std::int32_t>(threadIdx.x) % 32; expert <= experts; expert += 32) {
+      row_begin[expert] = 0;
+      tile_begin[expert] = expert > 0 ? 1 : 0;
+    }
   }
 
   // By one whole warp.

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "contract/requantise.h"
+#include "hopper/multiply_exact.cuh"
 #include "hopper/product.cuh"
 #include "hopper/silu.cuh"
 
@@ -24,6 +25,7 @@ struct Gemm1 {
     std::uint8_t* inter;
     float* inter_scale;
     std::int64_t inter_scale_pitch;  // R
+    NextWeights next;                // W2
   };
 
   // Its rows come from pack, the kernel before it.
@@ -33,6 +35,26 @@ struct Gemm1 {
   static __device__ __forceinline__ BoxRows box_rows(const Params& params, const Tile& tile) {
     const std::int32_t base = tile.columns.expert * 2 * params.intermediate + tile.weight_tile * kBoxRows;
     return {{base + params.up_row, base + params.gate_row}};
+  }
+
+  // Memory has nothing to do while the last K blocks are multiplied, added up and requantised.
+  template <class S>
+  static __device__ __forceinline__ void after_streaming(const Smem<S>& smem, const RingProducer<S::kSlots>& ring,
+                                                         const Params& params, bool rehearsal) {
+    if constexpr (S::kStartsBesideOthers) {
+      prefetch_next(smem, ring, params.next, params.product.most_pieces, rehearsal ? 0 : plan::kPrefetchedBlocks);
+    }
+  }
+
+  // Exact products where there are few rows and time for them: the requantisation takes its codes from these.
+  template <int kWidth, class S>
+  static __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup,
+                                                  int k_blocks, float (&acc)[kBoxes][kWidth / 2]) {
+    if constexpr (S::kExactGemm1) {
+      multiply_exact<kWidth>(smem, ring, warpgroup, k_blocks, acc);
+    } else {
+      hopper::multiply<kWidth>(smem, ring, warpgroup, k_blocks, acc);
+    }
   }
 
   // acc[0] is up, acc[1] gate.
@@ -92,6 +114,7 @@ struct Gemm1 {
     constexpr int kChunks = kBoxRows / 16;
     std::uint8_t* const to =
         params.inter + static_cast<std::int64_t>(columns.row) * params.intermediate + tile.weight_tile * kBoxRows;
+#pragma unroll 1
     for (int i = thread; i < columns.rows * kChunks; i += kMultiplyThreads) {
       const int n = i / kChunks, chunk = i % kChunks;
       *reinterpret_cast<uint4*>(to + static_cast<std::int64_t>(n) * params.intermediate + chunk * 16) =

@@ -50,10 +50,10 @@ void describe(Plan& plan) {
   plan.name = std::string("hopper/") + name_of(config.width);
   plan.explain +=
       "products: wgmma on e4m3, weights by rows and each expert's own rows as columns, promoted to fp32 every 128 of "
-      "K; "
-      "column tiles of up to " +
-      std::to_string(static_cast<int>(config.width)) + " rows at T = " + std::to_string(request.max_tokens) + ": " +
-      config.reason + "\n";
+      "K; " +
+      std::string(config.width == Width::narrow ? "gemm1 by mma.sync on fp16, to which e4m3 widens exactly; " : "") +
+      "column tiles of up to " + std::to_string(static_cast<int>(config.width)) +
+      " rows at T = " + std::to_string(request.max_tokens) + ": " + config.reason + "\n";
 }
 
 std::int32_t sms_of(const Request& request) {

@@ -55,36 +55,45 @@ BLOCKMOE_HD Split make_split(std::int32_t tiles, std::int32_t k_blocks, std::int
   return split;
 }
 
-// The `ordinal`-th item of CTA `cta`; false when it has no more. A function of its arguments alone: nothing need be kept from
-// item to item.
-BLOCKMOE_HD bool item_at(const Split& split, std::int32_t cta, std::int32_t ordinal, Item* item) {
-  std::int32_t shared_items = 0;
-  if (cta < split.sharers) {
-    const std::int32_t begin = split.share_begin(cta);
-    const std::int32_t end = split.share_begin(cta + 1);
-    const std::int32_t last = (end - 1) / split.k_blocks;
-    shared_items = last - begin / split.k_blocks + 1;
-    if (ordinal < shared_items) {
-      const std::int32_t tile = last - ordinal;
-      const std::int32_t origin = tile * split.k_blocks;
-      item->tile = tile;
-      item->k_begin = begin > origin ? begin - origin : 0;
-      item->k_end = end - origin < split.k_blocks ? end - origin : split.k_blocks;
-      return true;
-    }
+// A CTA's part of the cut tiles, worked out once: looking up its items then takes no division.
+struct Share {
+  std::int32_t begin = 0;  // units [begin, end)
+  std::int32_t end = 0;
+  std::int32_t last_tile = 0;
+  std::int32_t tiles = 0;              // that the units are of; 0 where the CTA has no share
+  std::int32_t first_contributor = 0;  // the CTA that has the first K block of the first of them
+};
+
+BLOCKMOE_HD Share share_of(const Split& split, std::int32_t cta) {
+  Share share;
+  if (cta >= split.sharers) return share;
+  share.begin = split.share_begin(cta);
+  share.end = split.share_begin(cta + 1);
+  share.last_tile = (share.end - 1) / split.k_blocks;
+  const std::int32_t first_tile = share.begin / split.k_blocks;
+  share.tiles = share.last_tile - first_tile + 1;
+  share.first_contributor = cta;
+  while (split.share_begin(share.first_contributor) > first_tile * split.k_blocks) --share.first_contributor;
+  return share;
+}
+
+// The `ordinal`-th item of CTA `cta`, whose share is `share`; false when it has no more. A function of its arguments alone:
+// nothing need be kept from item to item.
+//
+// Where the item has the end of a cut tile but not its beginning, CTAs [share.first_contributor, cta) leave sums for it.
+BLOCKMOE_HD bool item_at(const Split& split, const Share& share, std::int32_t cta, std::int32_t ordinal, Item* item) {
+  if (ordinal < share.tiles) {
+    const std::int32_t tile = share.last_tile - ordinal;
+    const std::int32_t origin = tile * split.k_blocks;
+    item->tile = tile;
+    item->k_begin = share.begin > origin ? share.begin - origin : 0;
+    item->k_end = share.end - origin < split.k_blocks ? share.end - origin : split.k_blocks;
+    return true;
   }
-  item->tile = split.cut_tiles + cta + (ordinal - shared_items) * split.ctas;
+  item->tile = split.cut_tiles + cta + (ordinal - share.tiles) * split.ctas;
   item->k_begin = 0;
   item->k_end = split.k_blocks;
   return item->tile < split.tiles;
-}
-
-// The CTA that has the first K block of a cut tile. Those of [first_contributor, owner) leave sums for the owner.
-BLOCKMOE_HD std::int32_t first_contributor(const Split& split, std::int32_t tile, std::int32_t owner) {
-  const std::int32_t origin = tile * split.k_blocks;
-  std::int32_t cta = owner;
-  while (split.share_begin(cta) > origin) --cta;
-  return cta;
 }
 
 }  // namespace blockmoe::kernels::hopper

@@ -9,10 +9,11 @@
 namespace blockmoe {
 namespace {
 
-using kernels::hopper::first_contributor;
 using kernels::hopper::Item;
 using kernels::hopper::item_at;
 using kernels::hopper::make_split;
+using kernels::hopper::Share;
+using kernels::hopper::share_of;
 using kernels::hopper::Split;
 
 struct Piece {
@@ -23,8 +24,9 @@ struct Piece {
 std::vector<std::vector<Piece>> pieces_of(const Split& split) {
   std::vector<std::vector<Piece>> tiles(static_cast<std::size_t>(split.tiles));
   for (int cta = 0; cta < split.ctas; ++cta) {
+    const Share share = share_of(split, cta);
     Item item;
-    for (int i = 0; item_at(split, cta, i, &item); ++i) {
+    for (int i = 0; item_at(split, share, cta, i, &item); ++i) {
       tiles.at(static_cast<std::size_t>(item.tile)).push_back({cta, i, item.k_begin, item.k_end});
     }
   }
@@ -67,7 +69,7 @@ TEST_P(HopperSplit, contributors_are_the_ctas_between_the_first_and_the_owner_an
         const auto& pieces = all[tile];
         if (pieces.size() < 2) continue;
         const int owner = pieces.back().cta;
-        ASSERT_EQ(pieces.front().cta, first_contributor(split, static_cast<int>(tile), owner));
+        ASSERT_EQ(pieces.front().cta, share_of(split, owner).first_contributor);
         for (std::size_t i = 0; i + 1 < pieces.size(); ++i) {
           ASSERT_EQ(pieces.front().cta + static_cast<int>(i), pieces[i].cta);
           ASSERT_EQ(0, pieces[i].ordinal) << "a CTA leaves its sums before it can wait for anyone";
