@@ -14,7 +14,7 @@
 // Codes stay bytes in shared memory and become fp16 in registers. A sum over K may take K in any order as long as both
 // operands agree, so a lane takes 16 consecutive bytes of a row (one LDS.128) as its part of four mma steps; no ldmatrix.
 //
-// Cost of a step with 64 rows, a warp: 128 mma, 192 conversions, 24 LDS.128, 80 fp32 instructions of promotion, 583 in all.
+// Cost of a step with 64 rows, a warp: 128 mma, 192 conversions, 24 LDS.128, 80 fp32 instructions of promotion, 588 in all.
 // On an H200 a tensor core needs 6.2 cycles for an mma and loses about one to each conversion: 2000 for two warps' step.
 // 40 KB come from L2.
 #pragma once
@@ -255,8 +255,8 @@ class Ring {
 template <int kUnits, int kStages, typename Source>
 __device__ __forceinline__ void multiply(const Source& source, const Schedule& schedule, Cursor<Source>& cursor,
                                          Ring<kStages>& ring, Sums& sums) {
-  // Copies begin late in a step where the ring is deep, so that a warp need not wait for one that is half a step behind.
-  constexpr int kFirstCopies = kStages > 2 ? 3 : 0;
+  // Copies begin later in a step where the ring is deep: a warp need not wait for one that is a little behind.
+  constexpr int kFirstCopies = kStages > 2 ? 2 : 0;
   constexpr int kPartsAMmaStep = 2;
   static_assert(Operands::kParts <= kPartsAMmaStep * (kMmaSteps - kFirstCopies));
   const int steps = source.k_size() / kStep;
