@@ -16,8 +16,8 @@ inline std::size_t shared_bytes_of(const contract::Geometry& geometry, int stage
   return static_cast<std::size_t>(stages) * sizeof(Stage) + schedule_bytes(geometry.local_experts);
 }
 
-// 5 stages keep 4 x 40 KB in flight an SM, more than the 96 to 128 KB that an H200 needs to stream weights at full rate;
-// an A100 asks for a third of that, and 3 do. sm_86 and sm_89 have room for 2.
+// 5 stages keep 3 to 4 x 40 KB in flight an SM (34 with few rows), and an H200 needs 96 to 128 KB to stream weights at full
+// rate; an A100 asks for a third of that, and 3 do. sm_86 and sm_89 have room for 2.
 inline int ring_stages_of(const Device& device, const contract::Geometry& geometry) {
   constexpr std::size_t kStatic = 4096;  // the kernels' own arrays
   if (device.compute_capability >= 90 && device.compute_capability < 100) return 5;
