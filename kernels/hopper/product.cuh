@@ -468,7 +468,7 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
     } else {
       // Scales read while the first box's wgmma run and kept for the second's, as many as registers allow.
       constexpr int kFours = (kWidth + 15) / 16;
-      constexpr int kHeld = kWidth <= 112 ? kFours : kWidth <= 120 ? 7 : 5;
+      constexpr int kHeld = kWidth <= 112 ? kFours : kWidth <= 120 ? 7 : 4;
       float4 held[kHeld];
       float partial[kWidth / 2];
       ptx::pin_registers(partial);
