@@ -4,9 +4,9 @@
 //   output    [T', H] bf16 out, rows aligned to 16 bytes: every element of the chunk's tokens, zeros for a token without
 //             a local pick
 //
-// A CTA takes (token, segment of 1024 columns), 8 columns a thread. It looks up the next unit's rows while this one's are on
-// their way (the first one's before gemm2 has ended: they are pack's, and pack ended before gemm2 began), and asks for several
-// rows before it adds the first.
+// A CTA takes (token, segment of 7168 columns), two vectors of 8 columns a thread: enough on its way for memory's full rate (2
+// picks a token, 2 CTAs an SM: 57 KB), and a token's picks are looked up once. It looks up the next unit's rows while this one's are
+// on their way (the first one's before gemm2 has ended: they are pack's, and pack ended before gemm2 began).
 #include <cstdint>
 
 #include <cuda_bf16.h>
@@ -20,11 +20,11 @@
 namespace blockmoe::kernels::stages {
 namespace {
 
-constexpr int kThreads = 128;
-constexpr int kColumnsAThread = 8;
-constexpr int kSegment = kThreads * kColumnsAThread;
-constexpr int kBytesAtOnce = 64;  // of rows that a thread waits for: four bf16 rows or two in f32
-constexpr int kCtasAnSm = 10;     // as many as have registers for that
+constexpr int kThreads = 448;
+constexpr int kColumnsAVector = 8;
+constexpr int kVectors = 2;  // of a thread
+constexpr int kSegment = kThreads * kColumnsAVector * kVectors;
+constexpr int kCtasAnSm = 2;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
 static_assert(contract::kMaxTopK <= 32, "a lane a pick");
@@ -51,10 +51,10 @@ struct Columns<float> {
     low = *reinterpret_cast<const float4*>(at);
     high = *reinterpret_cast<const float4*>(at + 4);
   }
-  __device__ void add_to(float (&sum)[kColumnsAThread], float weight) const {
-    const float x[kColumnsAThread] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+  __device__ void add_to(float (&sum)[kColumnsAVector], float weight) const {
+    const float x[kColumnsAVector] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
-    for (int i = 0; i < kColumnsAThread; ++i) sum[i] = __fmaf_rn(weight, x[i], sum[i]);
+    for (int i = 0; i < kColumnsAVector; ++i) sum[i] = __fmaf_rn(weight, x[i], sum[i]);
   }
 };
 
@@ -63,17 +63,17 @@ struct Columns<__nv_bfloat16> {
   uint4 pairs;
 
   __device__ void load(const __nv_bfloat16* at) { pairs = *reinterpret_cast<const uint4*>(at); }
-  __device__ void add_to(float (&sum)[kColumnsAThread], float weight) const {
-    const std::uint32_t words[kColumnsAThread / 2] = {pairs.x, pairs.y, pairs.z, pairs.w};
+  __device__ void add_to(float (&sum)[kColumnsAVector], float weight) const {
+    const std::uint32_t words[kColumnsAVector / 2] = {pairs.x, pairs.y, pairs.z, pairs.w};
 #pragma unroll
-    for (int i = 0; i < kColumnsAThread / 2; ++i) {
+    for (int i = 0; i < kColumnsAVector / 2; ++i) {
       sum[2 * i] = __fmaf_rn(weight, __uint_as_float(words[i] << 16), sum[2 * i]);
       sum[2 * i + 1] = __fmaf_rn(weight, __uint_as_float(words[i] & 0xffff0000u), sum[2 * i + 1]);
     }
   }
 };
 
-__device__ void store(const float (&x)[kColumnsAThread], std::uint16_t* at) {
+__device__ void store(const float (&x)[kColumnsAVector], std::uint16_t* at) {
   std::uint32_t words[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -85,7 +85,7 @@ __device__ void store(const float (&x)[kColumnsAThread], std::uint16_t* at) {
 
 template <typename Row>
 __global__ void __launch_bounds__(kThreads, kCtasAnSm) combine(const __grid_constant__ CombineParams p) {
-  constexpr int kRowsAtOnce = kBytesAtOnce / (kColumnsAThread * static_cast<int>(sizeof(Row)));
+  constexpr int kRowsAtOnce = sizeof(Row) == 2 ? 2 : 1;  // that a thread waits for, as registers allow
   const Chunk chunk = p.workspace.chunks[p.chunk];
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const auto segments = static_cast<unsigned>((p.hidden + kSegment - 1) / kSegment);
@@ -107,27 +107,35 @@ __global__ void __launch_bounds__(kThreads, kCtasAnSm) combine(const __grid_cons
     BLOCKMOE_CHECK(row >= -1 && row < chunk.rows);
     const float weight = row >= 0 ? p.workspace.pick_weight[slots_of(unit) + lane] : 0.0f;
     const int picks = __popc(__ballot_sync(kAllLanes, row >= 0));
-    const int column = static_cast<int>(unit % segments) * kSegment + static_cast<int>(threadIdx.x) * kColumnsAThread;
-    const bool inside = column < p.hidden;
-    const Row* const rows = static_cast<const Row*>(p.workspace.rows) + (inside ? column : 0);
-    float sum[kColumnsAThread] = {};
+    const int column =
+        static_cast<int>(unit % segments) * kSegment + static_cast<int>(threadIdx.x) * kColumnsAVector;  // of vector 0
+    const auto column_of = [&](int vector) { return column + vector * (kThreads * kColumnsAVector); };
+    const Row* const rows = static_cast<const Row*>(p.workspace.rows);
+    float sum[kVectors][kColumnsAVector] = {};
     for (int first = 0; first < picks; first += kRowsAtOnce) {
-      Columns<Row> columns[kRowsAtOnce];
+      Columns<Row> columns[kRowsAtOnce][kVectors];
 #pragma unroll
       for (int i = 0; i < kRowsAtOnce; ++i) {
         const std::int64_t at = __shfl_sync(kAllLanes, row, min(first + i, picks - 1));
-        if (first + i < picks) columns[i].load(rows + at * p.hidden);
+#pragma unroll
+        for (int v = 0; v < kVectors; ++v) {
+          if (first + i < picks && column_of(v) < p.hidden) columns[i][v].load(rows + at * p.hidden + column_of(v));
+        }
       }
 #pragma unroll
       for (int i = 0; i < kRowsAtOnce; ++i) {
         const float w = __shfl_sync(kAllLanes, weight, min(first + i, picks - 1));
-        if (first + i < picks) columns[i].add_to(sum, w);
+#pragma unroll
+        for (int v = 0; v < kVectors; ++v) {
+          if (first + i < picks) columns[i][v].add_to(sum[v], w);
+        }
       }
     }
-    if (inside) {
-      const std::int64_t token = chunk.token_begin + static_cast<std::int64_t>(unit / segments);
-      BLOCKMOE_CHECK(token >= 0 && token < p.tokens);
-      store(sum, p.output + token * p.output_pitch + column);
+    const std::int64_t token = chunk.token_begin + static_cast<std::int64_t>(unit / segments);
+    BLOCKMOE_CHECK(token >= 0 && token < p.tokens);
+#pragma unroll
+    for (int v = 0; v < kVectors; ++v) {
+      if (column_of(v) < p.hidden) store(sum[v], p.output + token * p.output_pitch + column_of(v));
     }
   }
 }
