@@ -62,14 +62,6 @@ struct ColumnTable {
     return columns.row + columns.rows == row_begin[columns.expert + 1];
   }
 
-  // A tile of the first expert that has no rows. By one whole warp.
-  __device__ void build_one_empty_tile() const {
-    for (std::int32_t expert = static_cast<std::int32_t>(threadIdx.x) % 32; expert <= experts; expert += 32) {
-      row_begin[expert] = 0;
-      tile_begin[expert] = expert > 0 ? 1 : 0;
-    }
-  }
-
   // By one whole warp.
   __device__ void build(const std::int32_t* expert_begin) const {
     const std::int32_t lane = static_cast<std::int32_t>(threadIdx.x) % 32;

@@ -25,7 +25,6 @@ struct Gemm1 {
     std::uint8_t* inter;
     float* inter_scale;
     std::int64_t inter_scale_pitch;  // R
-    NextWeights next;                // W2
   };
 
   // Its rows come from pack, the kernel before it.
@@ -35,15 +34,6 @@ struct Gemm1 {
   static __device__ __forceinline__ BoxRows box_rows(const Params& params, const Tile& tile) {
     const std::int32_t base = tile.columns.expert * 2 * params.intermediate + tile.weight_tile * kBoxRows;
     return {{base + params.up_row, base + params.gate_row}};
-  }
-
-  // Memory has nothing to do while the last K blocks are multiplied, added up and requantised.
-  template <class S>
-  static __device__ __forceinline__ void after_streaming(const Smem<S>& smem, const RingProducer<S::kSlots>& ring,
-                                                         const Params& params, bool rehearsal) {
-    if constexpr (S::kStartsBesideOthers) {
-      prefetch_next(smem, ring, params.next, params.product.most_pieces, rehearsal ? 0 : plan::kPrefetchedBlocks);
-    }
   }
 
   // Exact products where there are few rows and time for them: the requantisation takes its codes from these.

@@ -40,10 +40,6 @@ struct Gemm2 {
     return {{row, has_second_box(params, tile) ? row + kBoxRows : row}};
   }
 
-  template <class S>
-  static __device__ __forceinline__ void after_streaming(const Smem<S>&, const RingProducer<S::kSlots>&, const Params&,
-                                                         bool) {}
-
   template <int kWidth, class S>
   static __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup,
                                                   int k_blocks, float (&acc)[kBoxes][kWidth / 2]) {

@@ -7,8 +7,6 @@
 //
 // The matrix unit accumulates 128 values of K; then acc = fma(partial, row scale * weight scale, acc) in fp32.
 //
-// A narrow kernel goes through all of it once before its wait, for nobody (set_up_pass).
-//
 // Roles of the 384 threads:
 //   warpgroup 0  warp 0 streams weights; warps 2 and 3 gather rows and scales; warp 1 hands over what they gathered
 //   warpgroups 1 and 2 multiply: each has 64 rows of either box, so that both of a tile's accumulators are in one thread
@@ -57,8 +55,6 @@ inline constexpr int kBlocksToStartNext = 10;  // K blocks before a CTA's last w
 // Named barriers. A warpgroup's own: kWarpgroupBarrier + 0 or 1.
 inline constexpr int kMultiplyBarrier = 2;
 inline constexpr int kWarpgroupBarrier = 3;
-inline constexpr int kTurnBarrier = 5;  // and 6: a warpgroup's turn to issue wgmma
-inline constexpr int kPassBarrier = 7;  // all threads
 
 // The widest column tile and how many slots of the ring fit beside it.
 template <int kWidth, int kSlotCount, int kCtasPerSm>
@@ -66,9 +62,8 @@ struct Shape {
   static constexpr int kMaxWidth = kWidth;
   static constexpr int kSlots = kSlotCount;
   static constexpr int kCtas = kCtasPerSm;
-  // Where the kernel ahead leaves room for this one, this one is there long before it may begin: time for a rehearsal.
+  // Where the kernel ahead leaves room for this one, this one may start as soon as that one has begun.
   static constexpr bool kStartsBesideOthers = kCtasPerSm > 1;
-  static constexpr int kPasses = kStartsBesideOthers ? 4 : 1;              // the last is the real one
   static constexpr bool kExactGemm1 = kWidth <= plan::kExactGemm1Columns;  // multiply_exact.cuh
   // Registers move from the copying warps to the multiplying ones. A CTA has what the launch gave it: 168 a thread where it
   // has the SM, 80 where two share it.
@@ -129,15 +124,10 @@ struct Smem {
   Scales scales[2 * S::kSlots];                          // one a slot and parity: read after the slot was released
   float amax[kMultiplyWarps][S::kMaxWidth];
   float inverse[S::kMaxWidth];
-  // Of the pass:
   Split split;
-  std::int32_t cta;  // what this CTA is in the split
-  Share to_copy;     // its share; of a rehearsal, the copying warps' part and the multiplying warps'
-  Share to_multiply;
+  Share share;  // this CTA's
   ColumnTable table;
   std::int32_t row_base;  // Chunk::row_base
-  float4* sums;           // ProductParams::sums and flags, or the rehearsal's
-  std::uint32_t* flags;
   Ring<S::kSlots> ring;
   std::uint64_t landed[S::kSlots];  // a slot's rows and scales, before they are fenced
 
@@ -173,14 +163,6 @@ struct BoxRows {
   std::int32_t row[kBoxes];
 };
 
-// The weights of the product that follows.
-struct NextWeights {
-  CUtensorMap map;
-  std::int32_t rows;  // of an expert
-  std::int32_t weight_tiles;
-  std::int32_t k_blocks;
-};
-
 // What a product needs beside its own parameters.
 struct ProductParams {
   const stages::Chunk* chunk;
@@ -194,60 +176,24 @@ struct ProductParams {
   std::int32_t most_pieces;  // of a cut tile
   float4* sums;              // [CTAs, kMaxWidth / 4, kMultiplyThreads] what contributors of cut tiles leave
   std::uint32_t* flags;      // [CTAs, 2] 1 when a warpgroup has left its sums; zero before the launch
-  float4* rehearsed_sums;    // [kMaxWidth / 4, kMultiplyThreads] of no meaning: shared by all CTAs and both products
-  std::uint32_t* rehearsed_flags;  // [2] likewise
 };
-
-// Brings into L2 the first `blocks` K blocks that this CTA's successor in the next product will stream, after those that its
-// ring has room for: two for each K block of this CTA's own that lands, so that CTAs which are behind keep their part of the
-// memory. The successor may run on another multiprocessor: L2 serves all.
-template <class S>
-__device__ __forceinline__ void prefetch_next(const Smem<S>& smem, RingProducer<S::kSlots> landing,
-                                              const NextWeights& next, std::int32_t most_pieces, int blocks) {
-  ColumnTable table = smem.table;
-  table.weight_tiles = next.weight_tiles;
-  const Split split = make_split(table.tiles(), next.k_blocks, static_cast<std::int32_t>(gridDim.x), most_pieces);
-  const std::int32_t cta = ptx::block_index();
-  const Share share = share_of(split, cta);
-  std::int32_t in_ring = S::kSlots;
-  int prefetched = 0;
-  Item item;
-  for (std::int32_t i = 0; item_at(split, share, cta, i, &item); ++i) {
-    const Tile tile = table.find(item.tile);
-    const std::int32_t row = tile.columns.expert * next.rows + tile.weight_tile * kBoxes * kBoxRows;
-    const std::int32_t skipped = min(in_ring, item.k_end - item.k_begin);
-    in_ring -= skipped;
-    for (std::int32_t k = item.k_begin + skipped; k < item.k_end; ++k) {
-      if (prefetched == blocks) return;
-      if (prefetched % 2 == 0 && prefetched / 2 < S::kSlots) {
-        landing.wait_for_oldest();
-        landing.advance();
-      }
-      ++prefetched;
-      for (int box = 0; box < kBoxes; ++box) {
-        ptx::cp_async_bulk_prefetch_tensor_2d(&next.map, k * kBlock, row + box * kBoxRows);
-      }
-    }
-  }
-}
 
 // Warp 0, one lane: both boxes of each K block. An expert's last column tile lets its weights go from L2; those before it, which
 // run beside it a few K blocks apart, leave them there. The next kernel may start at once where there is room for it; else shortly
 // before the last K block, so that its first weights fill the time in which this one adds up, finishes and stores.
 template <class Product, class S>
-__device__ __forceinline__ void stream_weights(Smem<S>& smem, RingProducer<S::kSlots>& ring, const CUtensorMap* map,
-                                               const typename Product::Params& params, bool rehearsal) {
+__device__ __forceinline__ void stream_weights(Smem<S>& smem, const CUtensorMap* map,
+                                               const typename Product::Params& params) {
+  RingProducer<S::kSlots> ring(smem.ring);
   const std::uint64_t last_reader = ptx::l2_evict_first(), earlier_reader = ptx::l2_evict_normal();
   Item item;
-  if constexpr (S::kStartsBesideOthers) {
-    if (!rehearsal) ptx::griddepcontrol_launch_dependents();
-  }
+  if (S::kStartsBesideOthers) ptx::griddepcontrol_launch_dependents();
   std::int32_t left = 0;
-  for (std::int32_t i = 0; item_at(smem.split, smem.to_copy, smem.cta, i, &item); ++i) {
+  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
     left += item.k_end - item.k_begin;
   }
   if (!S::kStartsBesideOthers && left < kBlocksToStartNext) ptx::griddepcontrol_launch_dependents();
-  for (std::int32_t i = 0; item_at(smem.split, smem.to_copy, smem.cta, i, &item); ++i) {
+  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
     const Tile tile = smem.table.find(item.tile);
     const BoxRows boxes = Product::box_rows(params, tile);
     const std::uint64_t policy = smem.table.is_last(tile.columns) ? last_reader : earlier_reader;
@@ -263,7 +209,6 @@ __device__ __forceinline__ void stream_weights(Smem<S>& smem, RingProducer<S::kS
       if (!S::kStartsBesideOthers && left == kBlocksToStartNext) ptx::griddepcontrol_launch_dependents();
     }
   }
-  Product::after_streaming(smem, ring, params, rehearsal);
 }
 
 // Warps 2 and 3, one item's rows and scales. They arrive at `landed` when the copies have, so that as many K blocks are on
@@ -271,7 +216,7 @@ __device__ __forceinline__ void stream_weights(Smem<S>& smem, RingProducer<S::kS
 //
 // A thread copies the same 16 bytes of every eighth row. Its rows' numbers stay in registers, two in each, so that 16 bytes
 // cost three instructions (number, address, copy) and nothing is looked up or tested in a K block. Columns beyond the rows
-// repeat the tile's first row; they are never stored, and no column sees another. Of a tile without rows nothing is read.
+// repeat the tile's first row; they are never stored, and no column sees another.
 template <class Product, class S>
 struct Gather {
   Smem<S>& smem;
@@ -287,7 +232,7 @@ struct Gather {
   __device__ __forceinline__ std::uint32_t number_of(int column) const {
     const std::int32_t row = column < count ? column : 0;
     if constexpr (!Product::kIndexed) return static_cast<std::uint32_t>(row);
-    const auto number = static_cast<std::uint32_t>(count > 0 ? __ldcg(index + row) : 0);
+    const auto number = static_cast<std::uint32_t>(__ldcg(index + row));
     BLOCKMOE_CHECK_OR_TRAP(number < product.rows.scale_pitch);  // as many rows as a block has scales
     return number;
   }
@@ -327,20 +272,16 @@ struct Gather {
       for (int pass = 0; pass < kPasses; ++pass) {
         const std::uint32_t two = numbers[pass / 2];
         const std::uint32_t number = pass % 2 == 0 ? two & 0xffffu : two >> 16;
-        ptx::cp_async_16_or_zeros(to + pass * kRowsAPass * kBlock, from + static_cast<std::uint64_t>(number) * pitch,
-                                  count > 0);
+        ptx::cp_async_16(to + pass * kRowsAPass * kBlock, from + static_cast<std::uint64_t>(number) * pitch);
       }
       auto& scales = smem.scales[slot + static_cast<int>(ring.parity()) * S::kSlots];
 #pragma unroll
       for (int pass = 0; pass < kScalePasses; ++pass) {
         if (pass * kGatherThreads + thread < kWidth) {
-          ptx::cp_async_4_or_zeros(&scales.column[scale_place + pass * kGatherThreads],
-                                   scale_from + scale_numbers[pass], count > 0);
+          ptx::cp_async_4(&scales.column[scale_place + pass * kGatherThreads], scale_from + scale_numbers[pass]);
         }
       }
-      if (thread < kBoxes) {
-        ptx::cp_async_4_or_zeros(&scales.weight[thread], product.weight_scale + (weight_scale_end - left), count > 0);
-      }
+      if (thread < kBoxes) ptx::cp_async_4(&scales.weight[thread], product.weight_scale + (weight_scale_end - left));
       ptx::cp_async_mbarrier_arrive(&smem.landed[slot]);
       ring.advance();
       from += kBlock;
@@ -350,20 +291,19 @@ struct Gather {
 };
 
 template <class Product, class S>
-__device__ __forceinline__ void gather_rows(Smem<S>& smem, RingProducer<S::kSlots>& ring,
-                                            const typename Product::Params& params, bool rehearsal) {
+__device__ __forceinline__ void gather_rows(Smem<S>& smem, const typename Product::Params& params) {
   const ProductParams& product = params.product;
   const Rows& rows = product.rows;
+  RingProducer<S::kSlots> ring(smem.ring);
   Item item;
-  for (std::int32_t i = 0; item_at(smem.split, smem.to_copy, smem.cta, i, &item); ++i) {
+  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
     const Tile tile = smem.table.find(item.tile);
     const BoxRows boxes = Product::box_rows(params, tile);
     const std::int32_t box = (ptx::thread_index() == kFirstGatherThread ? boxes.row[0] : boxes.row[1]) / kBoxRows;
     const std::int64_t k = item.k_begin;
     const std::int64_t first = Product::kIndexed ? 0 : tile.columns.row;
     const std::int32_t* index = nullptr;
-    if (Product::kIndexed && tile.columns.rows > 0) index = rows.index + smem.row_base + tile.columns.row;
-    if (Product::kTableBeforeWait && !rehearsal && i == 0) ptx::griddepcontrol_wait();
+    if constexpr (Product::kIndexed) index = rows.index + smem.row_base + tile.columns.row;
     WidthsOf<S>::with(
         tile.columns.rows,
         Gather<Product, S>{smem, ring, product, index, tile.columns.rows, item.k_end - item.k_begin,
@@ -375,9 +315,10 @@ __device__ __forceinline__ void gather_rows(Smem<S>& smem, RingProducer<S::kSlot
 // Warp 1, one lane. cp.async writes as ordinary stores do; between those and the tensor cores' reads a proxy fence must stand.
 // Here it holds up neither the next copies nor the products.
 template <class S>
-__device__ __forceinline__ void hand_over_rows(Smem<S>& smem, RingPosition<S::kSlots>& position) {
+__device__ __forceinline__ void hand_over_rows(Smem<S>& smem) {
+  RingPosition<S::kSlots> position;
   Item item;
-  for (std::int32_t i = 0; item_at(smem.split, smem.to_copy, smem.cta, i, &item); ++i) {
+  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
     for (std::int32_t k = item.k_begin; k < item.k_end; ++k) {
       ptx::mbarrier_wait_parity(&smem.landed[position.slot], position.parity);
       ptx::fence_proxy_async_shared();
@@ -413,15 +354,6 @@ __device__ __forceinline__ void multiply_block(float (&partial)[kWidth / 2], std
     ptx::WgmmaE4m3<kWidth>::issue(partial, weights + k * ptx::kKStep, rows + k * ptx::kKStep, k != 0);
   }
   ptx::wgmma_commit_group();
-}
-
-// Beyond 64 columns a warpgroup has one partial, and the two take turns: while one promotes, the other's wgmma run. Left to
-// themselves they fall into step and wait for each other's wgmma, then promote together beside an idle matrix unit.
-__device__ __forceinline__ void wait_for_turn(int warpgroup) {
-  ptx::named_barrier_sync(kTurnBarrier + warpgroup, kMultiplyThreads);
-}
-__device__ __forceinline__ void pass_turn(int warpgroup) {
-  ptx::named_barrier_arrive(kTurnBarrier + (warpgroup ^ 1), kMultiplyThreads);
 }
 
 // One warpgroup: `k_blocks` K blocks into its accumulators. Up to 64 columns both boxes' partials are in flight at once, and
@@ -472,10 +404,8 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
       float4 held[kHeld];
       float partial[kWidth / 2];
       ptx::pin_registers(partial);
-      wait_for_turn(warpgroup);
       ptx::wgmma_fence();
       multiply_block<kWidth>(partial, box0, rows);
-      pass_turn(warpgroup);
 #pragma unroll
       for (int j = 0; j < kHeld; ++j) held[j] = columns[4 * j];
       const auto column = [&](int j) { return j < kHeld ? held[j] : columns[4 * j]; };
@@ -484,10 +414,8 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
       ptx::pin_registers(partial);
       promote<kWidth>(acc[0], partial, column, weight.x);
       ptx::pin_registers(partial);
-      wait_for_turn(warpgroup);
       ptx::wgmma_fence();
       multiply_block<kWidth>(partial, box1, rows);
-      pass_turn(warpgroup);
       ptx::wgmma_wait_group<0>();
       ptx::pin_registers(partial);
       release();
@@ -498,33 +426,37 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
 
 // Cut tiles: a warpgroup's accumulators, in the order of its threads' registers.
 template <class S>
-__device__ __forceinline__ float4* sums_of(const Smem<S>& smem, std::int32_t cta) {
+__device__ __forceinline__ float4* sums_of(const ProductParams& params, std::int32_t cta) {
   const int thread = ptx::thread_index() - kCopyThreads;
-  return smem.sums + static_cast<std::int64_t>(cta) * (S::kMaxWidth / 4 * kMultiplyThreads) + thread;
+  return params.sums + static_cast<std::int64_t>(cta) * (S::kMaxWidth / 4 * kMultiplyThreads) + thread;
 }
 
 template <int kWidth, class S>
-__device__ __forceinline__ void leave_sums(const Smem<S>& smem, int warpgroup, const float (&acc)[kBoxes][kWidth / 2]) {
-  float4* const to = sums_of(smem, smem.cta);
+__device__ __forceinline__ void leave_sums(const ProductParams& params, int warpgroup,
+                                           const float (&acc)[kBoxes][kWidth / 2]) {
+  float4* const to = sums_of<S>(params, ptx::block_index());
 #pragma unroll
   for (int i = 0; i < kWidth / 4; ++i) {
     const float* const four = &acc[i / (kWidth / 8)][i % (kWidth / 8) * 4];
     __stcg(to + i * kMultiplyThreads, make_float4(four[0], four[1], four[2], four[3]));
   }
   ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);
-  if (ptx::thread_index() % ptx::kWarpgroupThreads == 0) ptx::store_release(smem.flags + smem.cta * 2 + warpgroup, 1);
+  if (ptx::thread_index() % ptx::kWarpgroupThreads == 0) {
+    ptx::store_release(params.flags + ptx::block_index() * 2 + warpgroup, 1);
+  }
 }
 
 // Waits for the flags of the share's contributors, a lane each, then adds their sums, the nearest CTA's first. The loads of
 // several are in flight at once where registers allow.
 template <int kWidth, class S>
-__device__ __forceinline__ void add_sums(const Smem<S>& smem, int warpgroup, float (&acc)[kBoxes][kWidth / 2]) {
+__device__ __forceinline__ void add_sums(const ProductParams& params, const Share& share, int warpgroup,
+                                         float (&acc)[kBoxes][kWidth / 2]) {
   constexpr int kAtOnce = kWidth <= 8 ? 4 : 1;
   constexpr int kFours = kWidth / 4;
-  const auto from = [&](std::int32_t cta, int i) { return sums_of(smem, cta) + i * kMultiplyThreads; };
-  const std::int32_t first = smem.to_multiply.first_contributor, owner = smem.cta;
+  const auto from = [&](std::int32_t cta, int i) { return sums_of<S>(params, cta) + i * kMultiplyThreads; };
+  const std::int32_t first = share.first_contributor, owner = ptx::block_index();
   for (std::int32_t cta = owner - 1 - ptx::thread_index() % 32; cta >= first; cta -= 32) {
-    while (ptx::load_acquire(smem.flags + cta * 2 + warpgroup) == 0) {
+    while (ptx::load_acquire(params.flags + cta * 2 + warpgroup) == 0) {
     }
   }
   __syncwarp();
@@ -571,118 +503,42 @@ struct MultiplyAndFinish {
   template <int kWidth>
   __device__ __forceinline__ void run() const {
     Item item;
-    item_at(smem.split, smem.to_multiply, smem.cta, ordinal, &item);
+    item_at(smem.split, smem.share, ptx::block_index(), ordinal, &item);
     float acc[kBoxes][kWidth / 2] = {};
     Product::template multiply<kWidth>(smem, ring, warpgroup, item.k_end - item.k_begin, acc);
     // Looked up again rather than kept: registers are short while the products run.
-    item_at(smem.split, smem.to_multiply, smem.cta, ordinal, &item);
+    item_at(smem.split, smem.share, ptx::block_index(), ordinal, &item);
     if (item.k_end < smem.split.k_blocks) {
-      leave_sums<kWidth>(smem, warpgroup, acc);
+      leave_sums<kWidth, S>(params.product, warpgroup, acc);
       return;
     }
-    if (item.k_begin > 0) add_sums<kWidth>(smem, warpgroup, acc);
+    if (item.k_begin > 0) add_sums<kWidth, S>(params.product, smem.share, warpgroup, acc);
     Product::template finish<kWidth>(smem, params, smem.table.find(item.tile), warpgroup, acc);
   }
 };
-
-// A rehearsal. Instructions that a kernel has not executed before come from memory, about a microsecond for every few hundred,
-// and all CTAs wait for the same ones: measured at T = 1, 7 us from the end of pack to gemm1's first product, 3 from the end of
-// gemm1 to gemm2's. A kernel that starts beside the one ahead has that time: before its wait each CTA goes through the very
-// code of the real pass for a tile of its own. The tile is the first expert's and has no rows, so that zeros are multiplied and
-// nothing is stored; it has two K blocks and is cut between them, and its sums go through a place that nobody else reads.
-// Copying and multiplying warps fetch their code side by side:
-//
-//   pass   as CTA   warps that copy    warps that multiply
-//   0      0                           leave sums of nothing
-//   1      1        the second block   add them to nothing, finish
-//   2      0                           multiply that block, leave the sums
-//   3      the real pass
-
-// Warp 1: what the pass computes.
-template <class S>
-__device__ __forceinline__ void set_up_pass(Smem<S>& smem, const ProductParams& params, std::int32_t* tables,
-                                            int pass) {
-  const ColumnTable table{params.experts, params.weight_tiles, S::kMaxWidth, tables, tables + params.experts + 1};
-  const bool rehearsal = pass < S::kPasses - 1;
-  const std::int32_t row_base = rehearsal ? 0 : __ldcg(&params.chunk->row_base);
-  // Of a rehearsal any numbers will do that are there: the first pass's sums.
-  const auto* const expert_begin =
-      rehearsal ? reinterpret_cast<const std::int32_t*>(params.rehearsed_sums) : params.expert_begin;
-  if (!rehearsal || pass > 0) table.build(expert_begin);
-  if (rehearsal) table.build_one_empty_tile();
-  __syncwarp();
-  if (ptx::thread_index() % 32 != 0) return;
-  const std::int32_t cta = rehearsal ? pass % 2 : ptx::block_index();
-  const Split split =
-      make_split(rehearsal ? 1 : table.tiles(), rehearsal ? 2 : params.k_blocks,
-                 rehearsal ? 2 : static_cast<std::int32_t>(gridDim.x), rehearsal ? 2 : params.most_pieces);
-  Share to_copy = share_of(split, cta);
-  Share to_multiply = to_copy;
-  if (rehearsal) {
-    if (pass != 1) to_copy.tiles = 0;
-    if (pass == 0) to_multiply.end = 0;    // K blocks [0, 0)
-    if (pass == 1) to_multiply.begin = 2;  // K blocks [2, 2)
-  }
-  smem.split = split;
-  smem.cta = cta;
-  smem.to_copy = to_copy;
-  smem.to_multiply = to_multiply;
-  smem.table = table;
-  smem.row_base = row_base;
-  smem.sums = rehearsal ? params.rehearsed_sums : params.sums;
-  smem.flags = rehearsal ? params.rehearsed_flags : params.flags;
-}
-
-// By every thread, before a pass: the wait where the pass needs it, then the barrier behind which smem says what to compute.
-// `set_up` runs between the two.
-template <class Product, class S, class SetUp>
-__device__ __forceinline__ void begin_pass(int pass, SetUp&& set_up) {
-  if (pass > 0) ptx::named_barrier_sync(kPassBarrier, kThreads);  // nobody needs the last pass's any more
-  if (pass == S::kPasses - 1 && !Product::kTableBeforeWait) ptx::griddepcontrol_wait();
-  set_up();
-  ptx::named_barrier_sync(kPassBarrier, kThreads);
-}
-
-// Warps 0 to 3.
-template <class Product, class S>
-__device__ __forceinline__ void copy(Smem<S>& smem, const CUtensorMap& map, const typename Product::Params& params,
-                                     std::int32_t* tables) {
-  const auto warp = [] { return ptx::thread_index() / 32; };  // read anew: registers are short
-  RingProducer<S::kSlots> ring(smem.ring);
-  RingPosition<S::kSlots> handed_over;
-#pragma unroll 1
-  for (int pass = 0; pass < S::kPasses; ++pass) {
-    const bool rehearsal = pass < S::kPasses - 1;
-    begin_pass<Product, S>(pass, [&] {
-      if (warp() == 1) set_up_pass(smem, params.product, tables, pass);
-      __syncwarp();
-    });
-    if (warp() == 0) {
-      if (ptx::thread_index() == 0) stream_weights<Product>(smem, ring, &map, params, rehearsal);
-    } else if (warp() == 1) {
-      if (ptx::thread_index() == 32) hand_over_rows(smem, handed_over);
-    } else {
-      gather_rows<Product>(smem, ring, params, rehearsal);
-    }
-    __syncwarp();
-  }
-}
 
 template <class Product, class S>
 __device__ __forceinline__ void multiply_and_finish(Smem<S>& smem, const typename Product::Params& params) {
   const int warpgroup = (static_cast<int>(threadIdx.x) - kCopyThreads) / ptx::kWarpgroupThreads;
   RingConsumer<S::kSlots> ring(smem.ring);
-  if (warpgroup == 1) pass_turn(warpgroup);  // the other one begins
-#pragma unroll 1
-  for (int pass = 0; pass < S::kPasses; ++pass) {
-    begin_pass<Product, S>(pass, [] {});
-    if (Product::kTableBeforeWait && pass == S::kPasses - 1) ptx::griddepcontrol_wait();
-    Item item;
-    for (std::int32_t i = 0; item_at(smem.split, smem.to_multiply, smem.cta, i, &item); ++i) {
-      WidthsOf<S>::with(smem.table.find(item.tile).columns.rows,
-                        MultiplyAndFinish<Product, S>{smem, ring, params, warpgroup, i});
-    }
+  Item item;
+  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
+    WidthsOf<S>::with(smem.table.find(item.tile).columns.rows,
+                      MultiplyAndFinish<Product, S>{smem, ring, params, warpgroup, i});
   }
+}
+
+// Warp 1: the tiles of the chunk, and this CTA's share of them.
+template <class S>
+__device__ __forceinline__ void share_out(Smem<S>& smem, const ProductParams& params, std::int32_t* tables) {
+  const ColumnTable table{params.experts, params.weight_tiles, S::kMaxWidth, tables, tables + params.experts + 1};
+  table.build(params.expert_begin);
+  __syncwarp();
+  if (ptx::thread_index() % 32 != 0) return;
+  smem.table = table;
+  smem.row_base = __ldcg(&params.chunk->row_base);
+  smem.split = make_split(table.tiles(), params.k_blocks, static_cast<std::int32_t>(gridDim.x), params.most_pieces);
+  smem.share = share_of(smem.split, ptx::block_index());
 }
 
 // A product's whole kernel: shared memory, barriers, roles.
@@ -691,6 +547,7 @@ __device__ __forceinline__ void run_product(const CUtensorMap& map, const typena
   extern __shared__ __align__(1024) unsigned char memory[];
   auto& smem = *reinterpret_cast<Smem<S>*>(memory);
   auto* const tables = reinterpret_cast<std::int32_t*>(memory + sizeof(Smem<S>));
+  const int warp = static_cast<int>(threadIdx.x) / 32;
 
   if (!params.product.first_chunk && params.product.chunk->rows == 0) {
     ptx::griddepcontrol_wait();
@@ -701,13 +558,23 @@ __device__ __forceinline__ void run_product(const CUtensorMap& map, const typena
     for (std::uint64_t& barrier : smem.landed) ptx::mbarrier_init(&barrier, kGatherThreads);
     smem.ring.init(2, kMultiplyWarps);
   }
+  if (!Product::kTableBeforeWait) ptx::griddepcontrol_wait();
+  if (warp == 1) share_out(smem, params.product, tables);
   __syncthreads();
 
-  if (threadIdx.x < kCopyThreads) {
+  if (warp < kCopyThreads / 32) {
     ptx::setmaxnreg_decrease<S::kCopyRegisters>();
-    copy<Product>(smem, map, params, tables);
+    if (warp == 0) {
+      if (threadIdx.x == 0) stream_weights<Product>(smem, &map, params);
+    } else if (warp == 1) {
+      if (threadIdx.x == 32) hand_over_rows(smem);
+    } else {
+      if (Product::kTableBeforeWait) ptx::griddepcontrol_wait();
+      gather_rows<Product>(smem, params);
+    }
   } else {
     ptx::setmaxnreg_increase<S::kMultiplyRegisters>();
+    if (Product::kTableBeforeWait) ptx::griddepcontrol_wait();
     multiply_and_finish<Product>(smem, params);
   }
 }

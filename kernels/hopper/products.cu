@@ -64,15 +64,9 @@ ProductParams common(const stages::Slab& slab, std::int32_t chunk, std::int32_t 
   p.expert_begin = slab.workspace.expert_begin + static_cast<std::int64_t>(chunk) * (slab.geometry.local_experts + 1);
   p.experts = slab.geometry.local_experts;
   p.most_pieces = config.most_pieces;
-  p.rehearsed_sums = scratch.sums;
-  p.rehearsed_flags = reinterpret_cast<std::uint32_t*>(scratch.sums + kRehearsedSums);
-  p.sums = scratch.sums + kRehearsedSums + kRehearsedFlags;
+  p.sums = scratch.sums;
   p.flags = scratch.flags + (chunk * 2 + product) * slab.sms * 2;
   return p;
-}
-
-std::int32_t weight_tiles_of_gemm2(const contract::Geometry& g) {
-  return static_cast<std::int32_t>((g.hidden_blocks() + kBoxes - 1) / kBoxes);
 }
 
 }  // namespace
@@ -110,10 +104,6 @@ cudaError_t launch_gemm1(const stages::Slab& slab, std::int32_t chunk, const Map
   p.inter = slab.workspace.inter;
   p.inter_scale = slab.workspace.inter_scale;
   p.inter_scale_pitch = slab.sizes.row_capacity;
-  p.next.map = maps.w2;
-  p.next.rows = static_cast<std::int32_t>(g.hidden);
-  p.next.weight_tiles = weight_tiles_of_gemm2(g);
-  p.next.k_blocks = static_cast<std::int32_t>(g.intermediate_blocks());
   return launch_width<Gemm1>(config.width, maps.w13, p, slab.sms, stream);
 }
 
@@ -125,7 +115,7 @@ cudaError_t launch_gemm2(const stages::Slab& slab, std::int32_t chunk, const Map
   p.product.weight_scale = slab.weights.w2_scale;
   p.product.rows = {slab.workspace.inter, static_cast<std::uint32_t>(g.intermediate), slab.workspace.inter_scale,
                     slab.sizes.row_capacity, nullptr};
-  p.product.weight_tiles = weight_tiles_of_gemm2(g);
+  p.product.weight_tiles = static_cast<std::int32_t>((g.hidden_blocks() + kBoxes - 1) / kBoxes);
   p.product.k_blocks = static_cast<std::int32_t>(g.intermediate_blocks());
   p.hidden = static_cast<std::int32_t>(g.hidden);
   p.row_type = slab.sizes.row_type;

@@ -40,13 +40,9 @@ struct Scratch {
 constexpr std::size_t flag_bytes(std::int32_t sms, std::int32_t chunks) {
   return static_cast<std::size_t>(sms) * static_cast<std::size_t>(chunks) * 4 * sizeof(std::uint32_t);
 }
-// In float4: what the narrow width's rehearsals (product.cuh) leave, and their flags.
-constexpr std::size_t kRehearsedSums = static_cast<std::size_t>(Width::narrow) * 256 / 4;
-constexpr std::size_t kRehearsedFlags = 8;
 // For every width up to `widest`.
 constexpr std::size_t sum_bytes(std::int32_t sms, Width widest) {
-  return (kRehearsedSums + kRehearsedFlags) * sizeof(float4) +
-         static_cast<std::size_t>(sms) * static_cast<std::size_t>(widest) * 256 * sizeof(float);
+  return static_cast<std::size_t>(sms) * static_cast<std::size_t>(widest) * 256 * sizeof(float);
 }
 
 // hidden, w13 -> inter. The chunk's kernels before it in the stream may be running still (programmatic dependent launch).

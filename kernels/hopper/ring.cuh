@@ -49,10 +49,6 @@ class RingProducer {
     ptx::mbarrier_wait_parity(&ring_.empty[position_.slot], position_.parity ^ 1u);
     return position_.slot;
   }
-  // Waits until what last filled the next slot has landed; nothing has yet: no wait.
-  __device__ __forceinline__ void wait_for_oldest() const {
-    ptx::mbarrier_wait_parity(&ring_.full[position_.slot], position_.parity ^ 1u);
-  }
   __device__ __forceinline__ std::uint64_t* barrier() { return &ring_.full[position_.slot]; }
   __device__ __forceinline__ void announce(std::uint32_t bytes) { ptx::mbarrier_arrive_expect_tx(barrier(), bytes); }
   __device__ __forceinline__ void publish() { ptx::mbarrier_arrive(barrier()); }

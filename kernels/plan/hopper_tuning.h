@@ -40,11 +40,6 @@ inline constexpr std::array<HopperTuningRow, 3> kHopperTuning = {{
 // SM's 1600 cycles of memory time at N = 24. Wider, the products would decide, and errors average over more rows.
 inline constexpr int kExactGemm1Columns = 24;
 
-// K blocks of W2, beyond those that gemm2's ring holds, which a narrow gemm1 brings into L2 for each of gemm2's CTAs when its own
-// weights are on their way. From a CTA's last W13 box to the first slot that gemm2 frees pass 8 to 12 us: sums of cut tiles,
-// requantisation, the boundary. Memory delivers 4.3 MB, a K block for 132 CTAs, in 0.9 us; 6 of them are half of L2.
-inline constexpr int kPrefetchedBlocks = 6;
-
 // Beyond, the widest kernel's shared memory has no room for the table of experts.
 inline constexpr std::int32_t kMostExpertsWide = 512;
 

@@ -255,10 +255,8 @@ class Ring {
 template <int kUnits, int kStages, typename Source>
 __device__ __forceinline__ void multiply(const Source& source, const Schedule& schedule, Cursor<Source>& cursor,
                                          Ring<kStages>& ring, Sums& sums) {
-  // Copies begin later in a step where the ring is deep: a warp need not wait for one that is a little behind.
-  constexpr int kFirstCopies = kStages > 2 ? 2 : 0;
   constexpr int kPartsAMmaStep = 2;
-  static_assert(Operands::kParts <= kPartsAMmaStep * (kMmaSteps - kFirstCopies));
+  static_assert(Operands::kParts <= kPartsAMmaStep * kMmaSteps);
   const int steps = source.k_size() / kStep;
   Codes<kUnits> codes;
   codes.load(ring.now(), 0);
@@ -267,13 +265,13 @@ __device__ __forceinline__ void multiply(const Source& source, const Schedule& s
     float partial[kUnits][4][4];
 #pragma unroll
     for (int mma_step = 0; mma_step < kMmaSteps; ++mma_step) {
-      if (mma_step == kFirstCopies) ring.wait_before_read();
+      if (mma_step == 0) ring.wait_before_read();
       const Halves<kUnits> halves(codes, mma_step % kWords);
       if (mma_step == kWords - 1) codes.load(ring.now(), 1);
 #pragma unroll
       for (int i = 0; i < kPartsAMmaStep; ++i) {
-        const int part = (mma_step - kFirstCopies) * kPartsAMmaStep + i;
-        if (part >= 0 && part < Operands::kParts) cursor.operands.copy(part, source.k_size(), ring.before());
+        const int part = mma_step * kPartsAMmaStep + i;
+        if (part < Operands::kParts) cursor.operands.copy(part, source.k_size(), ring.before());
       }
       if (mma_step == kMmaSteps - 1) {
         // All of the stage is in registers. The next one's codes are on their way before this one's last products.

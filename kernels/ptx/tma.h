@@ -45,14 +45,7 @@ __device__ __forceinline__ void cp_async_bulk_tensor_2d(void* destination, const
       : "memory");
 }
 
-// Brings the box into L2.
-__device__ __forceinline__ void cp_async_bulk_prefetch_tensor_2d(const CUtensorMap* map, std::int32_t column,
-                                                                 std::int32_t row) {
-  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];\n" ::"l"(map), "r"(column), "r"(row)
-               : "memory");
-}
-
-// Copies a box to each CTA of the cluster whose bit is set in `ranks`: at the same offset in its shared memory, completing on
+// The same to each CTA of the cluster whose bit is set in `ranks`: at the same offset in its shared memory, completing on
 // the barrier at the same offset.
 __device__ __forceinline__ void cp_async_bulk_tensor_2d_multicast(void* destination, const CUtensorMap* map,
                                                                   std::int32_t column, std::int32_t row,
