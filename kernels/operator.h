@@ -31,7 +31,7 @@ struct Request {
   std::int64_t max_tokens = 0;  // largest T of any call
   Device device;
   Path path = Path::automatic;
-  std::int32_t max_sms = 0;  // multiprocessors a call may use; 0 = all
+  std::int32_t max_sms = 0;  // multiprocessors a call's products may use; 0 = all
 };
 
 struct Plan {

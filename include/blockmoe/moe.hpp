@@ -46,8 +46,10 @@ enum class Backend : std::int32_t { automatic = 0, cpu = 1, portable = 2, hopper
 struct Options {
   std::uint32_t struct_size = sizeof(Options);
   Backend backend = Backend::automatic;
-  bool gate_first = false;   ///< gemm1_weights holds gate rows first, then up rows
-  std::int32_t max_sms = 0;  ///< multiprocessors that a call may use, at most; 0 = all. Ignored on the CPU
+  bool gate_first = false;  ///< gemm1_weights holds gate rows first, then up rows
+  /// Multiprocessors that a call's grouped products may use, at most; 0 = all. Routing, packing and combining, a few
+  /// microseconds at small T, take what is free. Ignored on the CPU
+  std::int32_t max_sms = 0;
   std::int32_t max_threads =
       0;  ///< threads that a call may use on the CPU, at most; 0 = all that the process may run on
 };
