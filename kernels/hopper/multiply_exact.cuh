@@ -16,8 +16,9 @@
 
 #include <cstdint>
 
-#include "hopper/product.cuh"
+#include "hopper/multiply.cuh"
 #include "ptx/mma.h"
+#include "ptx/thread_index.h"
 
 namespace blockmoe::kernels::hopper {
 
@@ -26,7 +27,7 @@ __device__ __forceinline__ void read_words(std::uint32_t (&words)[4], const std:
   words[0] = four.x, words[1] = four.y, words[2] = four.z, words[3] = four.w;
 }
 
-// multiply() of product.cuh, with the same accumulators.
+// multiply() of multiply.cuh, with the same accumulators.
 template <int kWidth, class S>
 __device__ __forceinline__ void multiply_exact(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup,
                                                int k_blocks, float (&acc)[kBoxes][kWidth / 2]) {

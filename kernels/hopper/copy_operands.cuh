@@ -1,0 +1,173 @@
+// copy_operands.cuh: the copying warpgroup of the grouped products (product.cuh). It fills the ring:
+//
+//   slot.weights  two boxes of 128 weight rows x 128 of K, by TMA                               warp 0
+//   slot.rows     the tile's rows x 128 of K, by cp.async, and their scales and the boxes'      warps 2 and 3, handed over by warp 1
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+#include "checked.h"
+#include "hopper/product_plan.cuh"
+#include "plan/sizes.h"
+#include "ptx/cp_async.h"
+#include "ptx/fence.h"
+#include "ptx/forget.h"
+#include "ptx/griddepcontrol.h"
+#include "ptx/thread_index.h"
+#include "ptx/tma.h"
+
+namespace blockmoe::kernels::hopper {
+
+// Warp 0, one lane: both boxes of each K block. An expert's last column tile lets its weights go from L2; those before it, which
+// run beside it a few K blocks apart, leave them there. The next kernel may start at once where there is room for it; else shortly
+// before the last K block, so that its first weights fill the time in which this one adds up, finishes and stores.
+template <class Product, class S>
+__device__ __forceinline__ void stream_weights(Smem<S>& smem, const CUtensorMap* map,
+                                               const typename Product::Params& params) {
+  RingProducer<S::kSlots> ring(smem.ring);
+  const std::uint64_t last_reader = ptx::l2_evict_first(), earlier_reader = ptx::l2_evict_normal();
+  Item item;
+  if (S::kStartsBesideOthers) ptx::griddepcontrol_launch_dependents();
+  std::int32_t left = 0;
+  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
+    left += item.k_end - item.k_begin;
+  }
+  if (!S::kStartsBesideOthers && left < kBlocksToStartNext) ptx::griddepcontrol_launch_dependents();
+  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
+    const Tile tile = smem.table.find(item.tile);
+    const BoxRows boxes = Product::box_rows(params, tile);
+    const std::uint64_t policy = smem.table.is_last(tile.columns) ? last_reader : earlier_reader;
+    for (std::int32_t k = item.k_begin; k < item.k_end; ++k, --left) {
+      auto& slot = smem.slots[ring.acquire()];
+      ring.announce(kBoxes * kBoxBytes);
+      for (int box = 0; box < kBoxes; ++box) {
+        BLOCKMOE_CHECK_OR_TRAP(boxes.row[box] >= 0 && boxes.row[box] / (kBoxes * kBoxRows) <
+                                                          params.product.experts * params.product.weight_tiles);
+        ptx::cp_async_bulk_tensor_2d(slot.weights[box], map, k * kBlock, boxes.row[box], ring.barrier(), policy);
+      }
+      ring.advance();
+      if (!S::kStartsBesideOthers && left == kBlocksToStartNext) ptx::griddepcontrol_launch_dependents();
+    }
+  }
+}
+
+// Warps 2 and 3, one item's rows and scales. They arrive at `landed` when the copies have, so that as many K blocks are on
+// their way as the ring has slots.
+//
+// A thread copies the same 16 bytes of every eighth row. Its rows' numbers stay in registers, two in each, so that 16 bytes
+// cost three instructions (number, address, copy) and nothing is looked up or tested in a K block. Columns beyond the rows
+// repeat the tile's first row; they are never stored, and no column sees another.
+template <class Product, class S>
+struct Gather {
+  Smem<S>& smem;
+  RingProducer<S::kSlots>& ring;
+  const ProductParams& product;
+  const std::int32_t* index;  // numbers of the tile's rows behind `codes`; where rows lie in order, none
+  std::int32_t count;         // rows of the tile
+  std::int32_t k_blocks;
+  const std::uint8_t* codes;  // from the item's first K block on
+  const float* scale;
+  std::int32_t weight_scale_end;  // behind the item's last weight scale; for the first two threads, of a box each
+
+  __device__ __forceinline__ std::uint32_t number_of(int column) const {
+    const std::int32_t row = column < count ? column : 0;
+    if constexpr (!Product::kIndexed) return static_cast<std::uint32_t>(row);
+    const auto number = static_cast<std::uint32_t>(__ldcg(index + row));
+    BLOCKMOE_CHECK_OR_TRAP(number < product.rows.scale_pitch);  // as many rows as a block has scales
+    return number;
+  }
+
+  template <int kWidth>
+  __device__ __forceinline__ void run() const {
+    constexpr int kRowsAPass = kGatherThreads / 8;
+    constexpr int kPasses = kWidth / kRowsAPass;
+    constexpr int kScalePasses = (kWidth + kGatherThreads - 1) / kGatherThreads;
+    static_assert(kRowsAPass == 8 && kWidth % kRowsAPass == 0, "the swizzle repeats every 8 rows");
+    static_assert(kGatherThreads % 16 == 0, "column_place() repeats every 16 columns");
+    static_assert(plan::kMaxSlabTokens <= 1 << 16 && S::kMaxWidth <= 1 << 16, "two row numbers a register");
+    const int thread = ptx::thread_index() - kFirstGatherThread;
+    const int first = thread / 8, chunk = thread % 8;  // row of a pass, 16 bytes of it
+    std::uint32_t numbers[(kPasses + 1) / 2], scale_numbers[kScalePasses];
+#pragma unroll
+    for (int pass = 0; pass < kPasses; pass += 2) {
+      numbers[pass / 2] = number_of(pass * kRowsAPass + first);
+      if (pass + 1 < kPasses) numbers[pass / 2] |= number_of((pass + 1) * kRowsAPass + first) << 16;
+    }
+#pragma unroll
+    for (int pass = 0; pass < kScalePasses; ++pass) scale_numbers[pass] = number_of(pass * kGatherThreads + thread);
+
+    const std::uint8_t* from = codes + chunk * 16;
+    const float* scale_from = scale;
+    const int place = first * kBlock + (chunk ^ first) * 16;  // swizzled; the same in every pass
+    const int scale_place = column_place(thread);
+#pragma unroll 1
+    for (std::int32_t left = k_blocks; left > 0; --left) {
+      const int slot = ring.acquire();
+      std::uint8_t* const to = smem.slots[slot].rows + place;
+#pragma unroll
+      for (std::uint32_t& two : numbers) ptx::forget(two);
+      std::uint32_t pitch = product.rows.pitch;
+      ptx::forget(pitch);
+#pragma unroll
+      for (int pass = 0; pass < kPasses; ++pass) {
+        const std::uint32_t two = numbers[pass / 2];
+        const std::uint32_t number = pass % 2 == 0 ? two & 0xffffu : two >> 16;
+        ptx::cp_async_16(to + pass * kRowsAPass * kBlock, from + static_cast<std::uint64_t>(number) * pitch);
+      }
+      auto& scales = smem.scales[slot + static_cast<int>(ring.parity()) * S::kSlots];
+#pragma unroll
+      for (int pass = 0; pass < kScalePasses; ++pass) {
+        if (pass * kGatherThreads + thread < kWidth) {
+          ptx::cp_async_4(&scales.column[scale_place + pass * kGatherThreads], scale_from + scale_numbers[pass]);
+        }
+      }
+      if (thread < kBoxes) ptx::cp_async_4(&scales.weight[thread], product.weight_scale + (weight_scale_end - left));
+      ptx::cp_async_mbarrier_arrive(&smem.landed[slot]);
+      ring.advance();
+      from += kBlock;
+      scale_from += product.rows.scale_pitch;
+    }
+  }
+};
+
+template <class Product, class S>
+__device__ __forceinline__ void gather_rows(Smem<S>& smem, const typename Product::Params& params) {
+  const ProductParams& product = params.product;
+  const Rows& rows = product.rows;
+  RingProducer<S::kSlots> ring(smem.ring);
+  Item item;
+  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
+    const Tile tile = smem.table.find(item.tile);
+    const BoxRows boxes = Product::box_rows(params, tile);
+    const std::int32_t box = (ptx::thread_index() == kFirstGatherThread ? boxes.row[0] : boxes.row[1]) / kBoxRows;
+    const std::int64_t k = item.k_begin;
+    const std::int64_t first = Product::kIndexed ? 0 : tile.columns.row;
+    const std::int32_t* index = nullptr;
+    if constexpr (Product::kIndexed) index = rows.index + smem.row_base + tile.columns.row;
+    WidthsOf<S>::with(
+        tile.columns.rows,
+        Gather<Product, S>{smem, ring, product, index, tile.columns.rows, item.k_end - item.k_begin,
+                           rows.codes + first * rows.pitch + k * kBlock, rows.scale + first + k * rows.scale_pitch,
+                           box * product.k_blocks + item.k_end});
+  }
+}
+
+// Warp 1, one lane. cp.async writes as ordinary stores do; between those and the tensor cores' reads a proxy fence must stand.
+// Here it holds up neither the next copies nor the products.
+template <class S>
+__device__ __forceinline__ void hand_over_rows(Smem<S>& smem) {
+  RingPosition<S::kSlots> position;
+  Item item;
+  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
+    for (std::int32_t k = item.k_begin; k < item.k_end; ++k) {
+      ptx::mbarrier_wait_parity(&smem.landed[position.slot], position.parity);
+      ptx::fence_proxy_async_shared();
+      ptx::mbarrier_arrive(&smem.ring.full[position.slot]);
+      position.advance();
+    }
+  }
+}
+
+}  // namespace blockmoe::kernels::hopper

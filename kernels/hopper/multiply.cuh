@@ -1,0 +1,108 @@
+// multiply.cuh: a multiplying warpgroup's K blocks on the FP8 matrix unit, from ring slots to fp32 accumulators. 128 values of K are
+// summed by the unit, then promoted: acc = fma(partial, column scale * weight scale, acc).
+#pragma once
+
+#include <cstdint>
+
+#include "hopper/product_plan.cuh"
+#include "ptx/wgmma.h"
+
+namespace blockmoe::kernels::hopper {
+
+// acc += partial * (column scale * weight scale), for one box. `column(j)` gives the scales of columns 16 j + 2 q, + 1, + 8
+// and + 9 in lane q of a quad.
+template <int kWidth, class Column>
+__device__ __forceinline__ void promote(float (&acc)[kWidth / 2], const float (&partial)[kWidth / 2], Column&& column,
+                                        float weight) {
+#pragma unroll
+  for (int j = 0; j < kWidth / 8; ++j) {
+    const float4 four = column(j / 2);
+    const float low = __fmul_rn(j % 2 == 0 ? four.x : four.z, weight);
+    const float high = __fmul_rn(j % 2 == 0 ? four.y : four.w, weight);
+    acc[4 * j] = __fmaf_rn(partial[4 * j], low, acc[4 * j]);
+    acc[4 * j + 1] = __fmaf_rn(partial[4 * j + 1], high, acc[4 * j + 1]);
+    acc[4 * j + 2] = __fmaf_rn(partial[4 * j + 2], low, acc[4 * j + 2]);
+    acc[4 * j + 3] = __fmaf_rn(partial[4 * j + 3], high, acc[4 * j + 3]);
+  }
+}
+
+// The 128 values of K of one box's 64 rows.
+template <int kWidth>
+__device__ __forceinline__ void multiply_block(float (&partial)[kWidth / 2], std::uint64_t weights,
+                                               std::uint64_t rows) {
+#pragma unroll
+  for (int k = 0; k < kBlock / ptx::kKOfWgmma; ++k) {
+    ptx::WgmmaE4m3<kWidth>::issue(partial, weights + k * ptx::kKStep, rows + k * ptx::kKStep, k != 0);
+  }
+  ptx::wgmma_commit_group();
+}
+
+// One warpgroup: `k_blocks` K blocks into its accumulators. Up to 64 columns both boxes' partials are in flight at once, and
+// the column scales are read once for both.
+template <int kWidth, class S>
+__device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup, int k_blocks,
+                                         float (&acc)[kBoxes][kWidth / 2]) {
+  constexpr bool kBothInFlight = kWidth <= 64;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const auto release = [&] {
+    __syncwarp();
+    if (lane == 0) ring.release();
+    ring.advance();
+  };
+#pragma unroll 1
+  for (int k = 0; k < k_blocks; ++k) {
+    const int number = ring.wait();
+    const auto& slot = smem.slots[number];
+    const auto& scales = smem.scales[number + static_cast<int>(ring.parity()) * S::kSlots];
+    const std::uint64_t rows = ptx::k_major_descriptor(slot.rows);
+    const std::uint64_t box0 = ptx::k_major_descriptor(slot.weights[0] + warpgroup * ptx::kRowsOfWgmma * kBlock);
+    const std::uint64_t box1 = ptx::k_major_descriptor(slot.weights[1] + warpgroup * ptx::kRowsOfWgmma * kBlock);
+    const float4* const columns = reinterpret_cast<const float4*>(scales.column) + lane % 4;
+
+    if constexpr (kBothInFlight) {
+      float first[kWidth / 2], second[kWidth / 2];
+      ptx::pin_registers(first);
+      ptx::pin_registers(second);
+      ptx::wgmma_fence();
+      multiply_block<kWidth>(first, box0, rows);
+      multiply_block<kWidth>(second, box1, rows);
+      float4 held[(kWidth + 15) / 16];
+#pragma unroll
+      for (int j = 0; j < (kWidth + 15) / 16; ++j) held[j] = columns[4 * j];
+      const float2 weight = *reinterpret_cast<const float2*>(scales.weight);
+      const auto column = [&](int j) { return held[j]; };
+      ptx::wgmma_wait_group<1>();
+      ptx::pin_registers(first);
+      promote<kWidth>(acc[0], first, column, weight.x);
+      ptx::wgmma_wait_group<0>();
+      ptx::pin_registers(second);
+      release();
+      promote<kWidth>(acc[1], second, column, weight.y);
+    } else {
+      // Scales read while the first box's wgmma run and kept for the second's, as many as registers allow.
+      constexpr int kFours = (kWidth + 15) / 16;
+      constexpr int kHeld = kWidth <= 112 ? kFours : kWidth <= 120 ? 7 : 4;
+      float4 held[kHeld];
+      float partial[kWidth / 2];
+      ptx::pin_registers(partial);
+      ptx::wgmma_fence();
+      multiply_block<kWidth>(partial, box0, rows);
+#pragma unroll
+      for (int j = 0; j < kHeld; ++j) held[j] = columns[4 * j];
+      const auto column = [&](int j) { return j < kHeld ? held[j] : columns[4 * j]; };
+      const float2 weight = *reinterpret_cast<const float2*>(scales.weight);
+      ptx::wgmma_wait_group<0>();
+      ptx::pin_registers(partial);
+      promote<kWidth>(acc[0], partial, column, weight.x);
+      ptx::pin_registers(partial);
+      ptx::wgmma_fence();
+      multiply_block<kWidth>(partial, box1, rows);
+      ptx::wgmma_wait_group<0>();
+      ptx::pin_registers(partial);
+      release();
+      promote<kWidth>(acc[1], partial, column, weight.y);
+    }
+  }
+}
+
+}  // namespace blockmoe::kernels::hopper

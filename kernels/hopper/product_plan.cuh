@@ -1,0 +1,156 @@
+// product_plan.cuh: sizes, shapes and shared memory of the grouped products (product.cuh), and what a launch tells them.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hopper/columns.cuh"
+#include "hopper/ring.cuh"
+#include "hopper/split.h"
+#include "plan/hopper_tuning.h"
+#include "ptx/wgmma.h"
+#include "stages/layout.h"
+
+namespace blockmoe::kernels::hopper {
+
+inline constexpr int kBlock = 128;    // values of K that share a scale; bytes of a row in a slot
+inline constexpr int kBoxRows = 128;  // weight rows of a box
+inline constexpr int kBoxes = 2;
+inline constexpr int kBoxBytes = kBoxRows * kBlock;
+inline constexpr int kCopyThreads = 128;
+inline constexpr int kGatherThreads = 64;
+inline constexpr int kFirstGatherThread = 64;
+inline constexpr int kMultiplyThreads = 2 * ptx::kWarpgroupThreads;
+inline constexpr int kMultiplyWarps = kMultiplyThreads / 32;
+inline constexpr int kThreads = kCopyThreads + kMultiplyThreads;
+inline constexpr int kBlocksToStartNext = 10;  // K blocks before a CTA's last when the next kernel may start
+
+// Named barriers. A warpgroup's own: kWarpgroupBarrier + 0 or 1.
+inline constexpr int kMultiplyBarrier = 2;
+inline constexpr int kWarpgroupBarrier = 3;
+
+// The widest column tile and how many slots of the ring fit beside it.
+template <int kWidth, int kSlotCount, int kCtasPerSm>
+struct Shape {
+  static constexpr int kMaxWidth = kWidth;
+  static constexpr int kSlots = kSlotCount;
+  static constexpr int kCtas = kCtasPerSm;
+  // Where the kernel ahead leaves room for this one, this one may start as soon as that one has begun.
+  static constexpr bool kStartsBesideOthers = kCtasPerSm > 1;
+  static constexpr bool kExactGemm1 = kWidth <= plan::kExactGemm1Columns;  // multiply_exact.cuh
+  // Registers move from the copying warps to the multiplying ones. A CTA has what the launch gave it: 168 a thread where it
+  // has the SM, 80 where two share it.
+  static constexpr int kCopyRegisters = kCtas == 1 ? 40 : 48;
+  static constexpr int kMultiplyRegisters = kCtas == 1 ? 232 : 96;
+  static_assert(kCopyRegisters + 2 * kMultiplyRegisters <= 3 * (kCtas == 1 ? 168 : 80),
+                "setmaxnreg would wait for ever");
+};
+
+using Narrow = Shape<24, 3, 2>;  // 96 KB in flight; two CTAs fit an SM, so gemm2's weights fly while gemm1 ends
+using Middle = Shape<64, 5, 1>;
+using Wide = Shape<128, 4, 1>;
+
+// The widths that a shape's kernel holds code for, narrowest first.
+template <int... kWidths>
+struct WidthList {
+  static __device__ __forceinline__ int round(int rows) {
+    int width = 0;
+    (void)((width = kWidths, rows <= kWidths) || ...);
+    return width;
+  }
+  // Calls task.run<width>() for the narrowest width that holds `rows`. One test after the other, not nested: nested, their
+  // reconvergence points are spilled.
+  template <class Task>
+  static __device__ __forceinline__ void with(int rows, const Task& task) {
+    const int width = round(rows);
+    ((width == kWidths ? task.template run<kWidths>() : static_cast<void>(0)), ...);
+  }
+};
+
+template <class S>
+struct WidthsOf;
+template <>
+struct WidthsOf<Narrow> : WidthList<8, 16, 24> {};
+template <>
+struct WidthsOf<Middle> : WidthList<8, 16, 24, 32, 40, 48, 56, 64> {};
+template <>
+struct WidthsOf<Wide> : WidthList<16, 32, 48, 64, 72, 80, 88, 96, 104, 112, 120, 128> {};
+
+constexpr int round_up(int value, int step) {
+  return (value + step - 1) / step * step;
+}
+
+inline constexpr int kStagedRowBytes = kBlock + 16;  // 16 more than the row: eight rows then cover all banks
+
+template <class S>
+struct Smem {
+  struct Slot {
+    std::uint8_t weights[kBoxes][kBoxBytes];   // 128-byte swizzle, by the copy engine
+    std::uint8_t rows[S::kMaxWidth * kBlock];  // the same, by hand
+  };
+  struct Scales {
+    float column[round_up(S::kMaxWidth, 16)];  // of X's rows, in the order of column_place()
+    float weight[4];                           // [0] and [1]: of the two boxes
+  };
+  Slot slots[S::kSlots];
+  std::uint8_t staging[S::kMaxWidth * kStagedRowBytes];  // a tile's results on their way to global memory
+  Scales scales[2 * S::kSlots];                          // one a slot and parity: read after the slot was released
+  float amax[kMultiplyWarps][S::kMaxWidth];
+  float inverse[S::kMaxWidth];
+  Split split;
+  Share share;  // this CTA's
+  ColumnTable table;
+  std::int32_t row_base;  // Chunk::row_base
+  Ring<S::kSlots> ring;
+  std::uint64_t landed[S::kSlots];  // a slot's rows and scales, before they are fenced
+
+  static_assert(sizeof(Slot) % 1024 == 0, "swizzled tiles begin at multiples of 1024 bytes");
+};
+
+// Bytes of a CTA's shared memory: the plan and the column table behind it.
+template <class S>
+constexpr std::size_t smem_bytes(std::int32_t experts) {
+  return sizeof(Smem<S>) + 2 * sizeof(std::int32_t) * static_cast<std::size_t>(experts + 1);
+}
+static_assert(2 * (smem_bytes<Narrow>(64) + 1024) <= 228 * 1024, "two narrow CTAs an SM");
+static_assert(smem_bytes<Middle>(1024) <= 227 * 1024, "middle");
+static_assert(smem_bytes<Wide>(plan::kMostExpertsWide) <= 227 * 1024, "wide");
+
+// Where column n's scale lies, so that a thread reads those of its four columns of 16 with one 16-byte load.
+__device__ __forceinline__ int column_place(int n) {
+  const int pair_of_tiles = n / 16, tile = n / 8 % 2, quad_lane = n / 2 % 4, low = n % 2;
+  return pair_of_tiles * 16 + quad_lane * 4 + tile * 2 + low;
+}
+
+// X: row r of the chunk is row index[row_base + r] of `codes`, or row r where the product has no index.
+struct Rows {
+  const std::uint8_t* codes;  // [.., K] e4m3
+  std::uint32_t pitch;        // bytes from row to row
+  const float* scale;         // [K/128, ..]
+  std::int64_t scale_pitch;
+  const std::int32_t* index;
+};
+
+// First weight rows of a tile's two boxes, counted over all experts. A box that is not there repeats the other.
+struct BoxRows {
+  std::int32_t row[kBoxes];
+};
+
+// What a product needs beside its own parameters.
+struct ProductParams {
+  const stages::Chunk* chunk;
+  bool first_chunk;                  // of the slab: pack may be running still. A later chunk may be empty
+  const std::int32_t* expert_begin;  // [L + 1] of the chunk
+  const float* weight_scale;         // [rows of W / 128, K/128]
+  Rows rows;
+  std::int32_t experts;       // L
+  std::int32_t weight_tiles;  // of an expert
+  std::int32_t k_blocks;
+  std::int32_t most_pieces;  // of a cut tile
+  float4* sums;              // [CTAs, kMaxWidth / 4, kMultiplyThreads] what contributors of cut tiles leave
+  std::uint32_t* flags;      // [CTAs, 2] 1 when a warpgroup has left its sums; zero before the launch
+};
+
+}  // namespace blockmoe::kernels::hopper
