@@ -5,7 +5,8 @@ import sys
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1] / "tools"))
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
 
 from readme_examples import Malformed, examples  # noqa: E402
 
@@ -30,6 +31,11 @@ class ReadmeExamples(unittest.TestCase):
     def test_a_block_that_is_not_run_has_a_reason(self):
         with self.assertRaisesRegex(Malformed, "say why"):
             examples("<!-- not run: -->\n```sh\nfalse\n```\n")
+
+    def test_the_readmes_whole_programs_are_the_examples_files(self):
+        listed = [e.text for e in examples((ROOT / "README.md").read_text())]
+        for program in ("examples/cpp/moe.cpp", "examples/c/moe.c"):
+            self.assertIn((ROOT / program).read_text(), listed, program)
 
 
 if __name__ == "__main__":
