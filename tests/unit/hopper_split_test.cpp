@@ -65,8 +65,7 @@ TEST_P(HopperSplit, contributors_are_the_ctas_between_the_first_and_the_owner_an
     for (int tiles = 1; tiles < ctas; ++tiles) {
       const Split split = make_split(tiles, k_blocks, ctas, 8);
       const auto all = pieces_of(split);
-      for (std::size_t tile = 0; tile < all.size(); ++tile) {
-        const auto& pieces = all[tile];
+      for (const auto& pieces : all) {
         if (pieces.size() < 2) continue;
         const int owner = pieces.back().cta;
         ASSERT_EQ(pieces.front().cta, share_of(split, owner).first_contributor);
