@@ -12,8 +12,8 @@ DEVICE := $(if $(and $(filter 1,$(CUDA)),$(wildcard /dev/nvidia0)),cuda,cpu)
 GPU_RECORD := bench/results/gpu-tests.json
 GPU_PROGRAMS := blockmoe_gpu_tests blockmoe_hopper_tests blockmoe_planted_faults
 SOURCES = $(shell git ls-files '*.cpp' '*.hpp' '*.h' '*.c' '*.cu' '*.cuh')
-# $(call configure,preset): quiet but for what was decided; everything when it fails.
-configure = log=$$(cmake --preset $(1) 2>&1) && grep -- '-- blockmoe:' <<<"$$log" || { echo "$$log"; exit 1; }
+# $(call configure,preset,options): quiet but for what was decided; everything when it fails.
+configure = log=$$(cmake --preset $(1) $(2) 2>&1) && grep -- '-- blockmoe:' <<<"$$log" || { echo "$$log"; exit 1; }
 # $(call ctest,preset,jobs): every test of one build, counted in its tests.xml.
 ctest = ctest --test-dir build/$(1) -j $(2) --output-on-failure --no-tests=error --output-junit tests.xml
 export CUDA
@@ -32,7 +32,14 @@ setup-build setup-test:
 	@tools/setup.sh $(@:setup-%=%)
 
 build/%/build.ninja: CMakePresets.json
-	@$(call configure,$*)
+	@$(call configure,$*,$(OPTIONS))
+
+# CI builds from scratch, once.
+$(BUILD)/build.ninja: OPTIONS := -DBLOCKMOE_UNITY=$(if $(CI),ON,OFF)
+
+# A folder of commands alone, a file each.
+build/tidy/build.ninja: CMakePresets.json
+	@$(call configure,$(PRESET),-B build/tidy -DBLOCKMOE_UNITY=OFF)
 
 build: setup-build $(BUILD)/build.ninja  ## Build everything
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -80,8 +87,8 @@ format-check: setup-test  ## Fail where `make format` would change something
 	@log=$$(.venv/bin/clang-format --dry-run --Werror $(SOURCES) 2>&1) || \
 	  { echo "not as \`make format\` leaves them:"; grep -oE '^[^ :]+:[0-9]+' <<<"$$log" | cut -d: -f1 | uniq -c; exit 1; }
 
-tidy: setup-test $(BUILD)/build.ninja  ## clang-tidy over the host code
-	@tools/tidy.py --build $(BUILD) --jobs $(JOBS)
+tidy: setup-test build/tidy/build.ninja  ## clang-tidy over the host code
+	@tools/tidy.py --build build/tidy --jobs $(JOBS)
 
 install: build  ## Install into PREFIX
 	@cmake --install $(BUILD) $(if $(PREFIX),--prefix $(PREFIX))

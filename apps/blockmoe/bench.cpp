@@ -20,7 +20,7 @@
 namespace blockmoe::cli {
 namespace {
 
-constexpr const char* kFooter =
+constexpr const char* kBenchFooter =
     R"(One call, routing to combine, is captured as a CUDA graph and replayed on a flushed L2 (256 MiB written, then 256 MiB
 of something else read). floor = max(read of the active experts' weights by the best plain reader, flops at the rate of
 a dense FP8 product), both measured in the same run. stages alone: each stage's launches by themselves, flushed too, so
@@ -130,7 +130,7 @@ int run_bench(const BenchOptions& o, const std::string& command) {
 
 Command add_bench(CLI::App& app) {
   app.description("Time the operator on a GPU, beside the floor of the same run.");
-  app.footer(kFooter);
+  app.footer(kBenchFooter);
   const auto options = std::make_shared<BenchOptions>();
   add_options(app, *options);
   return [options, &app] { return run_bench(*options, command_line(app)); };

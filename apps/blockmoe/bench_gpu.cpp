@@ -24,10 +24,6 @@
 namespace blockmoe::cli {
 namespace {
 
-void require_ok(const Status& status) {
-  if (!status.ok()) throw_status(status);
-}
-
 double flops_of(const contract::Geometry& g, std::int64_t rows) {
   const double a_row = 2.0 * static_cast<double>(g.hidden) * 3.0 * static_cast<double>(g.intermediate);
   return a_row * static_cast<double>(rows);

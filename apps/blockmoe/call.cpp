@@ -16,10 +16,6 @@ namespace {
 
 constexpr std::size_t kOutputAlignment = 256;
 
-void require_ok(const Status& status) {
-  if (!status.ok()) throw_status(status);
-}
-
 template <typename Call>
 CallTimes time_calls(Call call) {
   using Clock = std::chrono::steady_clock;

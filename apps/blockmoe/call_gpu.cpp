@@ -16,13 +16,6 @@
 #include "verify/expert_oracle_cuda.hpp"
 
 namespace blockmoe::cli {
-namespace {
-
-void require_ok(const Status& status) {
-  if (!status.ok()) throw_status(status);
-}
-
-}  // namespace
 
 struct GpuCaller::State {
   DeviceInfo device;

@@ -49,6 +49,10 @@ inline std::string unlike(std::string_view found, std::string_view expected, std
   throw RunError(status.message());
 }
 
+inline void require_ok(const Status& status) {
+  if (!status.ok()) throw_status(status);
+}
+
 template <typename T>
 T value_or_raise(Result<T> result) {
   if (!result.ok()) throw_status(result.status());

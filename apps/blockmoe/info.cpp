@@ -20,7 +20,7 @@
 namespace blockmoe::cli {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kInfoFooter = R"(Examples:
   blockmoe info
   blockmoe info --json)";
 
@@ -141,11 +141,11 @@ std::string to_text(const Facts& facts) {
   return text;
 }
 
-int run_info(bool json) {
+int run_info(bool as_json) {
   Facts facts;
   find_devices(facts);
   try_backends(facts);
-  fmt::print("{}", json ? to_json(facts).dump(2) + '\n' : to_text(facts));
+  fmt::print("{}", as_json ? to_json(facts).dump(2) + '\n' : to_text(facts));
   return kAllPassed;
 }
 
@@ -153,7 +153,7 @@ int run_info(bool json) {
 
 Command add_info(CLI::App& app) {
   app.description("Show the build, the machine's devices, and which backends run.");
-  app.footer(kFooter);
+  app.footer(kInfoFooter);
   const auto json = std::make_shared<bool>(false);
   app.add_flag("--json", *json, "Print JSON");
   return [json] { return run_info(*json); };

@@ -26,7 +26,7 @@ struct PlanOptions {
   bool json = false;
 };
 
-constexpr const char* kFooter =
+constexpr const char* kPlanFooter =
     R"(The device need not be here: an architecture (sm_80, sm_90a, sm_100a) stands for its usual part.
 
 Examples:
@@ -131,7 +131,7 @@ int run_plan(const PlanOptions& o) {
 
 Command add_plan(CLI::App& app) {
   app.description("Show which path a call would take, why, and the workspace that it needs.");
-  app.footer(kFooter);
+  app.footer(kPlanFooter);
   const auto options = std::make_shared<PlanOptions>();
   add_options(app, *options);
   return [options] { return run_plan(*options); };

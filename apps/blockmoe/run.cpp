@@ -35,7 +35,7 @@ struct RunOptions {
   bool quiet = false;
 };
 
-constexpr const char* kFooter =
+constexpr const char* kRunFooter =
     R"(One of --uuid, --tokens and --inputs says what runs. A file of inputs holds the operator's tensors under their names:
 routing_logits, routing_bias, hidden_states, hidden_states_scale, gemm1_weights, gemm1_weights_scale, gemm2_weights,
 gemm2_weights_scale, and, as tensors of one element, local_expert_offset and routed_scaling_factor; in its metadata
@@ -189,7 +189,7 @@ int run_run(const RunOptions& o, const CLI::App& app) {
 
 Command add_run(CLI::App& app) {
   app.description("Run the operator on one workload or on a file of inputs.");
-  app.footer(kFooter);
+  app.footer(kRunFooter);
   const auto options = std::make_shared<RunOptions>();
   add_options(app, *options);
   return [options, &app] { return run_run(*options, app); };

@@ -54,7 +54,8 @@ struct VerifyOptions {
 
 using Seconds = std::chrono::duration<double>;
 
-constexpr const char* kFooter = R"(Without --all or --uuid only rows of split dev run (rows that name no split are dev).
+constexpr const char* kVerifyFooter =
+    R"(Without --all or --uuid only rows of split dev run (rows that name no split are dev).
 A row passes when at least --required-matched-ratio of the elements lie within --atol or --rtol of the oracle, no NaN or
 Inf stands where the oracle has none, the relative L2 errors are within the gates of the numerics contract, and repeated
 calls give the same bits.
@@ -324,7 +325,7 @@ int run_verify(const VerifyOptions& o, const std::string& command) {
 
 Command add_verify(CLI::App& app) {
   app.description("Check an implementation on the benchmark's shapes, and time it.");
-  app.footer(kFooter);
+  app.footer(kVerifyFooter);
   const auto options = std::make_shared<VerifyOptions>();
   add_options(app, *options);
   return [options, &app] { return run_verify(*options, command_line(app)); };
