@@ -17,19 +17,6 @@ __device__ __forceinline__ void cp_async_4(void* shared, const void* global) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;\n" ::"r"(shared_address(shared)), "l"(global) : "memory");
 }
 
-// The same, or zeros where `valid` is false: then nothing is read.
-__device__ __forceinline__ void cp_async_16_or_zeros(void* shared, const void* global, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(shared)), "l"(global),
-               "r"(valid ? 16 : 0)
-               : "memory");
-}
-
-__device__ __forceinline__ void cp_async_4_or_zeros(void* shared, const void* global, bool valid) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared_address(shared)), "l"(global),
-               "r"(valid ? 4 : 0)
-               : "memory");
-}
-
 // Arrives at an mbarrier in shared memory once all of this thread's earlier copies have landed; counts as one of the arrivals
 // the barrier was initialised with.
 __device__ __forceinline__ void cp_async_mbarrier_arrive(std::uint64_t* barrier) {

@@ -25,8 +25,8 @@ __global__ void multiply_once(const std::uint8_t* a, const std::uint8_t* b, cons
   for (int i = thread; i < kWidth * 8; i += 128) {
     const int row = i / 8;
     const std::uint8_t* const from = b + (row < valid ? index[row] : 0) * kDepth + i % 8 * 16;
-    if (kFill == Fill::cp_async) {
-      ptx::cp_async_16_or_zeros(tile_b + place(row, i % 8), from, row < valid);
+    if (kFill == Fill::cp_async && row < valid) {
+      ptx::cp_async_16(tile_b + place(row, i % 8), from);
     } else {
       *reinterpret_cast<uint4*>(tile_b + place(row, i % 8)) =
           row < valid ? *reinterpret_cast<const uint4*>(from) : make_uint4(0, 0, 0, 0);
