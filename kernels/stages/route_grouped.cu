@@ -8,15 +8,18 @@
 //
 // W lanes of a warp handle a token, each with 256 / W consecutive experts: a group is W / 8 lanes.
 //
-//   approximate  b from the special-function unit, wrong by less than kScoreError
-//   settle       each group's two best; a group is kept or dropped if its score is further than kMargin from every score
+//   approximate  b from the special-function unit, wrong by less than half a margin (margin_of)
+//   settle       each group's two best; a group is kept or dropped if its score is further than the margin from every score
 //                that could decide otherwise
-//   list         the experts of kept groups that reach the least of the kept groups' second-best b, less kMargin: 8 experts
-//                reach it for sure, so the picks are among them; 11 do on average
+//   list         the experts of kept groups that reach the least of the kept groups' second-best b, less the margin: 8
+//                experts reach it for sure, so the picks are among them; 11 do on average
 //   rank         exact b and s of the listed alone; a candidate's place is the number of larger b
 //
-// What this can't settle (scores of groups within kMargin: one token in 1000; long lists of ties; NaN; a bias beyond 8)
-// choose_exactly() does for the whole warp, as the contract has it, expert by expert.
+// Groups whose scores lie within the margin (those of one random token in 10000; of one in 2000 if logits are bf16 and there
+// is no bias) are settled by exact scores, for the whole warp, in code that is there anyway: a first trip through `list` has
+// the experts of these groups that reach their group's second-best b, less the margin, and so the exact two best of each.
+// What is left (more than kMostListed candidates, which takes ties; NaN; a bias beyond kLargestBias) choose_exactly() does
+// as the contract has it, expert by expert.
 //
 // route_grouped: W = 8; a CTA owns a token block, a warp 4 of its tokens. 47 KB of shared memory and 64 registers a thread:
 // four CTAs an SM, so that on 128 SMs and more a whole slab (512 blocks) is one wave, all logits on their way at once. About
@@ -55,18 +58,24 @@ constexpr int kMostTokens = 128;     // of route_and_pack: a pass of a whole CTA
 constexpr int kMostWideTokens = 16;  // of route_and_pack with a warp a token: four warps for each of an SM's schedulers
 static_assert(kThreads >= kExperts, "a thread brings at most one bias");
 
-// With |bias| <= kLargestBias, b from an approximate sigmoid differs from b by less than kScoreError: the sigmoid's error and
-// the rounding of either sum, half an ulp of 9. The sum of a group's two best then differs by less than kGroupError, again
-// with both roundings. Two of either that are further apart than kMargin stand in the right order.
-constexpr float kLargestBias = 8.0f;
-constexpr float kScoreError = kApproximateSigmoidError + 2.0f / (1 << 21);
-constexpr float kGroupError = 2.0f * kScoreError + 2.0f / (1 << 20);
-constexpr float kMargin = 1.0f / (1 << 15);
-static_assert(2.0f * kScoreError < kMargin && 2.0f * kGroupError < kMargin / 2.0f,
-              "room for the sums with kMargin itself");
+// How far apart two approximate scores must be to stand in the right order. Let d be the sigmoid's error, u = 2^-24 the
+// relative error of a rounding and B = 1 + the largest |bias|, which no |b| exceeds. Approximate and exact value differ by
+//   of b         at most  d + 2 u B       both sums round
+//   of a group   at most  2 d + 8 u B     two such b, and both sums, at most 2 B, round
+// so two groups further apart than 4 d + 16 u B stand in the right order, and with the rounding of score +- margin, 2 u B,
+// further than 4 d + 18 u B. The margin is 32 u + 32 u B; what it has to spare, at least 14 u, covers terms of u d and u u.
+// Where experts are compared with some group's second-best b, 2 d + 5 u B would do.
+constexpr float kLargestBias = 1024.0f;  // choice_score() corrects nothing at less than FLT_MAX / 2, but for NaN
+constexpr float kRounding = 1.0f / (1 << 24);
+constexpr float kMarginUnit = 32.0f * kRounding;
+static_assert(4.0f * kApproximateSigmoidError <= kMarginUnit && 18.0f * kRounding < kMarginUnit, "the bound above");
+
+__device__ float margin_of(float largest_bias) {
+  return (largest_bias + 2.0f) * kMarginUnit;
+}
 
 constexpr int kRowPitch = kGroupExperts + 4;  // floats from group to group: 8 lanes' vectors lie in different banks
-constexpr int kMostListed = 24;               // more candidates than that: one token in 1000
+constexpr int kMostListed = 40;               // random logits have 24 one time in 2000, 32 one time in 400000
 
 struct GroupedParams {
   const void* logits;  // [T', E]
@@ -94,18 +103,18 @@ __device__ const float& of_expert(const Rows& rows, unsigned expert) {
 
 // One token's shared memory.
 struct alignas(16) TokenMemory {
-  Rows logits;
+  Rows logits;                    // of the listed, in the end: s
   float choice[kMostListed + 4];  // b of the listed, then -Inf up to a multiple of four
   float pick_mixing[kTopK];       // s of the picks
-  float mixing[kMostListed];      // s of the listed
   std::uint8_t listed[kMostListed];
   std::uint8_t pick[kTopK];
-  std::uint8_t pad[16];
+  std::uint8_t pad[32];
 };
 static_assert(sizeof(TokenMemory) / 4 % 32 == 8, "the lists of a warp's four tokens lie in different banks");
 static_assert(offsetof(TokenMemory, choice) % 16 == 0 && offsetof(TokenMemory, pick_mixing) % 16 == 0, "vectors");
 
-// Shared memory of a CTA: bias, tokens, then what the kernel counts the local experts' rows with.
+// Shared memory of a CTA: bias (behind each group's: the largest |bias| of the group), tokens, then what the kernel counts the
+// local experts' rows with.
 struct GroupedMemory {
   Rows& bias;
   TokenMemory* tokens;
@@ -120,6 +129,11 @@ struct GroupedMemory {
         tokens(reinterpret_cast<TokenMemory*>(base + sizeof(Rows))),
         of_local(reinterpret_cast<std::uint32_t*>(tokens + token_count)) {}
 };
+
+__device__ char* shared_memory() {
+  extern __shared__ __align__(16) char shared[];
+  return shared;
+}
 
 // One lane's place among the W = kLanes of its token.
 template <int kLanes>
@@ -163,7 +177,7 @@ __device__ void fetch_logits(const GroupedParams& p, const Place<kLanes>& place,
     const Logit* const from =
         static_cast<const Logit*>(p.logits) + static_cast<std::int64_t>(token) * p.pitch + lane * 4;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (unsigned half = 0; half < 2; ++half) {
       fetch_four(from + half * 128, &warp_tokens[t].logits[half * 4 + lane / 8][lane % 8 * 4]);
     }
   }
@@ -212,9 +226,12 @@ __device__ TopTwo top_two_of_group(TopTwo top) {
   return top;
 }
 
+// What is certain of a lane's group, whatever the error of the scores.
 struct Settled {
-  bool kept;     // the lane's group
-  bool certain;  // whatever the error of the scores
+  bool kept;
+  bool dropped;
+
+  __device__ bool in_question() const { return !kept && !dropped; }
 };
 
 // 1 where x is negative, -0 and NaN apart. In what follows b - a < 0 stands for a > b: a subtraction goes to another pipe than
@@ -223,11 +240,11 @@ __device__ int is_negative(float x) {
   return static_cast<int>(__float_as_uint(x) >> 31);
 }
 
-// `score` is approximate, and NaN where the group has a NaN.
+// `score` is approximate. Where one of the token's is NaN, nothing that comes back counts.
 template <int kLanes>
-__device__ Settled settle(const Place<kLanes>& place, float score) {
-  const float above = score + kMargin;
-  const float below = score - kMargin;
+__device__ Settled settle(const Place<kLanes>& place, float score, float margin) {
+  const float above = score + margin;
+  const float below = score - margin;
   int better = 0;  // groups that are better for certain
   int worse = 0;   // groups that are worse for certain
 #pragma unroll
@@ -236,14 +253,26 @@ __device__ Settled settle(const Place<kLanes>& place, float score) {
     better += is_negative(above - other);
     worse += is_negative(other - below);
   }
-  const bool kept = worse >= kGroups - kGroupsKept;
-  return {kept, score == score && (kept || better >= kGroupsKept)};
+  return {worse >= kGroups - kGroupsKept, better >= kGroupsKept};
 }
 
-// The least of the kept groups' second-best scores.
+// Whether the lane's group is among the best, by exact scores; ties go to the lower group.
 template <int kLanes>
-__device__ float least_second(float second, bool kept) {
-  float least = kept ? second : INFINITY;
+__device__ bool is_kept(const Place<kLanes>& place, float score) {
+  const int group = place.lane / Place<kLanes>::kLanesAGroup;
+  int better = 0;
+#pragma unroll 1
+  for (int g = 0; g < kGroups; ++g) {
+    const float other = __shfl_sync(kAllLanes, score, place.first + g * Place<kLanes>::kLanesAGroup);
+    better += static_cast<int>(other > score || (other == score && g < group));
+  }
+  return better < kGroupsKept;
+}
+
+// The least second-best score of the token's groups that are wanted.
+template <int kLanes>
+__device__ float least_second(float second, bool wanted) {
+  float least = wanted ? second : INFINITY;
 #pragma unroll
   for (int distance = Place<kLanes>::kLanesAGroup; distance < kLanes; distance *= 2) {
     least = fminf(least, __shfl_xor_sync(kAllLanes, least, distance));
@@ -271,14 +300,16 @@ __device__ int inclusive_sum(const Place<kLanes>& place, int x) {
   return x;
 }
 
-// Exact b and s of the listed; no place has a pick yet.
+// Exact b of the listed, and, if these are the candidates, s in place of their logits; no place has a pick yet.
 template <int kLanes>
-__device__ void score_listed(const Place<kLanes>& place, int total, const Rows& bias, TokenMemory& token) {
+__device__ void score_listed(const Place<kLanes>& place, int total, bool candidates, const Rows& bias,
+                             TokenMemory& token) {
 #pragma unroll 1
   for (int c = place.lane; c < total; c += kLanes) {
     const unsigned expert = token.listed[c];
-    const float s = sigmoid(of_expert(token.logits, expert));
-    token.mixing[c] = s;
+    float& logit = of_expert(token.logits, expert);
+    const float s = sigmoid(logit);
+    if (candidates) logit = s;
     token.choice[c] = __fadd_rn(s, of_expert(bias, expert));  // choice_score() corrects nothing here
   }
   if (place.lane < 4) token.choice[total + place.lane] = -INFINITY;
@@ -286,10 +317,25 @@ __device__ void score_listed(const Place<kLanes>& place, int total, const Rows& 
   __syncwarp();
 }
 
+// The same with nothing left in question. Of a group that is, choice[begin] to choice[end - 1] are the exact b of those of
+// the lane's experts that may be the group's two best.
+template <int kLanes>
+__device__ Settled settle_exactly(const Place<kLanes>& place, const Settled& group, int begin, int end,
+                                  const TokenMemory& token) {
+  TopTwo top;
+#pragma unroll 1
+  for (int c = begin; c < end; ++c) top.add(token.choice[c]);
+  top = top_two_of_group<kLanes>(top);
+  const float score = contract::group_score(top.best, top.second);  // -Inf where nothing is listed
+  const bool kept = is_kept(place, group.kept ? INFINITY : score);
+  return {kept, !kept};
+}
+
 __device__ void take(TokenMemory& token, int candidate, int place_of_pick) {
   if (place_of_pick >= kTopK) return;
-  token.pick_mixing[place_of_pick] = token.mixing[candidate];
-  token.pick[place_of_pick] = token.listed[candidate];
+  const std::uint8_t expert = token.listed[candidate];
+  token.pick_mixing[place_of_pick] = of_expert(token.logits, expert);
+  token.pick[place_of_pick] = expert;
 }
 
 // Each candidate to the last place that its b could have: the number of other candidates that are not smaller. Where
@@ -360,19 +406,13 @@ __device__ void choose_exactly(const GroupedParams& p, const Place<kLanes>& plac
   }
   top = top_two_of_group<kLanes>(top);
   const float score = contract::group_score(top.best, top.second);
-  const int group = place.lane / Place<kLanes>::kLanesAGroup;
-  int better = 0;
-#pragma unroll 1
-  for (int g = 0; g < kGroups; ++g) {
-    const float other = __shfl_sync(kAllLanes, score, place.first + g * Place<kLanes>::kLanesAGroup);
-    better += static_cast<int>(other > score || (other == score && g < group));
-  }
+  const bool kept = is_kept(place, score);
 
   std::uint64_t last = ~std::uint64_t{0};
 #pragma unroll 1
   for (int j = 0; j < kTopK; ++j) {
     std::uint64_t best = 0;
-    if (better < kGroupsKept) {
+    if (kept) {
 #pragma unroll 4
       for (int i = 0; i < kCount; ++i) {
         const std::uint64_t key = contract::choice_key(row[i], place.first_expert() + static_cast<unsigned>(i));
@@ -397,29 +437,45 @@ __device__ void choose_exactly(const GroupedParams& p, const Place<kLanes>& plac
 
 // The picks of the warp's tokens, in order, into pick and pick_mixing.
 template <int kLanes, typename Logit>
-__device__ void choose(const GroupedParams& p, const Place<kLanes>& place, const Rows& bias, bool small_bias,
+__device__ void choose(const GroupedParams& p, const Place<kLanes>& place, const Rows& bias, float largest_bias,
                        TokenMemory& token) {
   float b[Place<kLanes>::kExpertsALane];
   const unsigned expert = place.first_expert();
   const TopTwo top =
       top_two_of_group<kLanes>(approximate(&of_expert(token.logits, expert), &of_expert(bias, expert), b));
-  const Settled group = settle(place, top.best + top.second);
-  const float least = least_second<kLanes>(top.second, group.kept);
-  std::uint32_t candidates = reaching(b, group.kept ? least - kMargin : INFINITY);
-  const int mine = __popc(candidates);
-  const int end = inclusive_sum(place, mine);
-  const int total = __shfl_sync(kAllLanes, end, place.first + kLanes - 1);
-  if (__all_sync(kAllLanes, small_bias && group.certain && total <= kMostListed) == 0) {
+  const float score = top.best + top.second;
+  const float margin = margin_of(largest_bias);
+  const bool sound = largest_bias <= kLargestBias && score == score;  // no NaN
+  Settled group = settle(place, score, margin);
+  bool settled = false;
+  bool fits = false;
+  int total = 0;
+#pragma unroll 1
+  do {  // once, as a rule; twice if groups are in question, whose best experts are listed first
+    settled = __all_sync(kAllLanes, !group.in_question()) != 0;
+    const bool wanted = settled ? group.kept : group.in_question();
+    const float least = least_second<kLanes>(top.second, wanted);
+    const float reach = settled ? least : top.second;
+    std::uint32_t listed = reaching(b, wanted ? reach - margin : INFINITY);
+    const int mine = __popc(listed);
+    const int end = inclusive_sum(place, mine);
+    total = __shfl_sync(kAllLanes, end, place.first + kLanes - 1);
+    fits = __all_sync(kAllLanes, sound && total <= kMostListed) != 0;
+    if (fits) {
+      for (int at = end - mine; listed != 0; listed &= listed - 1) {
+        token.listed[at++] =
+            static_cast<std::uint8_t>(expert + static_cast<unsigned>(__ffs(static_cast<int>(listed))) - 1u);
+      }
+      __syncwarp();
+      score_listed(place, total, settled, bias, token);
+      if (!settled) group = settle_exactly(place, group, end - mine, end, token);
+    }
+  } while (fits && !settled);
+  if (!fits) {
     choose_exactly<kLanes, Logit>(p, place, bias, token);
     return;
   }
   BLOCKMOE_CHECK(total >= kTopK);
-  for (int at = end - mine; candidates != 0; candidates &= candidates - 1) {
-    token.listed[at++] =
-        static_cast<std::uint8_t>(expert + static_cast<unsigned>(__ffs(static_cast<int>(candidates))) - 1u);
-  }
-  __syncwarp();
-  score_listed(place, total, bias, token);
   if (!rank(place, total, token)) rank_with_ties(place, total, token);
 }
 
@@ -454,6 +510,19 @@ __device__ Pick finish(const GroupedParams& p, const Place<kLanes>& place, const
   return pick;
 }
 
+// One expert's bias from each thread of the warps that have an expert; the largest |bias| of a group stands behind its last
+// expert's. NaN is larger than all else: the bits of what isn't negative are ordered as the values are.
+__device__ void bring_bias(Rows& rows, float bias) {
+  static_assert(kGroupExperts == 32, "a group's are one warp's");
+  of_expert(rows, threadIdx.x) = bias;
+  const std::uint32_t largest = __reduce_max_sync(kAllLanes, __float_as_uint(fabsf(bias)));
+  if (threadIdx.x % 32 == 0) rows[threadIdx.x / 32][kGroupExperts] = __uint_as_float(largest);
+}
+__device__ float largest_of(const Rows& rows) {
+  const float of_group = rows[threadIdx.x % kGroups][kGroupExperts];
+  return __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(of_group)));
+}
+
 // All of a lane's part in its token: from logits to picks. By all threads of the CTA.
 template <int kLanes, typename Logit>
 __device__ Pick route_token(const GroupedParams& p, const Place<kLanes>& place, const GroupedMemory& memory) {
@@ -462,11 +531,12 @@ __device__ Pick route_token(const GroupedParams& p, const Place<kLanes>& place, 
   const bool warp_has_tokens = place.warp_token < p.tokens;
   TokenMemory& token = memory.tokens[place.slot];
   if (warp_has_tokens) fetch_logits<kLanes, Logit>(p, place, &memory.tokens[place.slot - place.first / kLanes]);
-  if (thread < kExperts) of_expert(memory.bias, threadIdx.x) = bias;
-  const bool small_bias = __syncthreads_and(fabsf(bias) <= kLargestBias) != 0;
+  if (thread < kExperts) bring_bias(memory.bias, bias);
+  __syncthreads();
   if (!warp_has_tokens) return Pick();
+  const float largest_bias = largest_of(memory.bias);
   await_logits();
-  choose<kLanes, Logit>(p, place, memory.bias, small_bias, token);
+  choose<kLanes, Logit>(p, place, memory.bias, largest_bias, token);
   return finish(p, place, token);
 }
 
@@ -475,8 +545,7 @@ constexpr int kRouteLanes = 8;  // of route_grouped: 8 warps have a token block
 template <typename Logit>
 __global__ void __launch_bounds__(kThreads, kCtasAnSm) route_grouped(const __grid_constant__ GroupedParams p) {
   ptx::griddepcontrol_launch_dependents();
-  extern __shared__ __align__(16) char shared[];
-  const GroupedMemory memory(shared, plan::kTokenBlock);
+  const GroupedMemory memory(shared_memory(), plan::kTokenBlock);
   auto* const counts = reinterpret_cast<std::int32_t*>(memory.of_local);  // [L]
 #pragma unroll 1
   for (int e = static_cast<int>(threadIdx.x); e < p.local_experts; e += kThreads) counts[e] = 0;
@@ -529,10 +598,9 @@ template <int kLanes, typename Logit>
 __global__ void __launch_bounds__(kLanes*(kLanes == 32 ? kMostWideTokens : kMostTokens))
     route_and_pack(const __grid_constant__ GroupedParams p) {
   ptx::griddepcontrol_launch_dependents();
-  extern __shared__ __align__(16) char shared[];
   const int threads = static_cast<int>(blockDim.x);
   const int thread = static_cast<int>(threadIdx.x);
-  const GroupedMemory memory(shared, threads / kLanes);
+  const GroupedMemory memory(shared_memory(), threads / kLanes);
   auto* const experts = reinterpret_cast<LocalExpert*>(memory.of_local);  // [L]
 #pragma unroll 1
   for (int e = thread; e < p.local_experts; e += threads) experts[e] = {};

@@ -10,6 +10,7 @@
 #include "gpu_test.hpp"
 #include "layer.hpp"
 #include "routing_reference.hpp"
+#include "routing_rows.hpp"
 #include "stages/stages.h"
 
 namespace blockmoe::test {
@@ -235,6 +236,31 @@ TEST_F(RouteTest, local_experts_outside_the_model_get_no_rows) {
     options.tokens = 50;
     options.local_expert_offset = offset;
     EXPECT_EQ(0, wrong_tokens(routing_layer(options, Kind::normal, Kind::normal))) << "offset " << offset;
+  }
+}
+
+// Groups whose approximate scores settle nothing: in every token of a warp, in some, with NaN and infinities among them.
+TEST_F(RouteTest, near_ties_of_groups_and_experts_give_the_references_bits) {
+  int seed = 1;
+  for (const NearTies& ties : kNearTies) {
+    for (const NearTieBias kind : kNearTieBiases) {
+      for (const std::int64_t tokens : {5, 100, 901}) {
+        LayerOptions options;
+        options.tokens = tokens;
+        options.geometry.local_experts = 256;
+        options.logits_type = ++seed % 5 == 0 ? FloatType::bf16 : FloatType::f32;
+        options.bias_type = FloatType::f32;
+        options.has_bias = kind != NearTieBias::none;
+        Layer layer = routing_layer(options, Kind::equal, Kind::equal);
+        const std::vector<float> bias = near_tie_bias(kind, seed);
+        if (options.has_bias) layer.bias = bias;
+        layer.logits = near_tie_logits(ties, bias, tokens, seed);
+        for (const Launch launch : {Launch::route, Launch::routing}) {
+          EXPECT_EQ(0, wrong_tokens(layer, launch))
+              << "T = " << tokens << ", bias " << static_cast<int>(kind) << ", seed " << seed;
+        }
+      }
+    }
   }
 }
 
