@@ -27,9 +27,10 @@ struct Tile {
 struct ColumnTable {
   std::int32_t experts;
   std::int32_t weight_tiles;  // of an expert
-  std::int32_t limit;
-  std::int32_t* row_begin;   // [experts + 1]
-  std::int32_t* tile_begin;  // [experts + 1] column tiles of the experts before
+  std::int32_t limit;         // rows of a column tile at most
+  bool full_first;            // all but an expert's last have as many; else they are equal
+  std::int32_t* row_begin;    // [experts + 1]
+  std::int32_t* tile_begin;   // [experts + 1] column tiles of the experts before
 
   __device__ std::int32_t tiles() const { return tile_begin[experts] * weight_tiles; }
 
@@ -49,7 +50,7 @@ struct ColumnTable {
     const std::int32_t rows = row_begin[low + 1] - row_begin[low];
     const std::int32_t count = tile_begin[low + 1] - tile_begin[low];
     if (count == 1) return {{low, row_begin[low], rows}, number - tile_begin[low] * weight_tiles};
-    const std::int32_t width = ((rows + count - 1) / count + 7) / 8 * 8;
+    const std::int32_t width = full_first ? limit : ((rows + count - 1) / count + 7) / 8 * 8;
     const std::int32_t within = number - tile_begin[low] * weight_tiles;
     const std::int32_t weight_tile = within / count;
     const std::int32_t offset = (within - weight_tile * count) * width;
@@ -57,9 +58,9 @@ struct ColumnTable {
     return {{low, row_begin[low] + offset, min(width, rows - offset)}, weight_tile};
   }
 
-  // No other column tile of the expert comes behind.
-  __device__ bool is_last(const ColumnTile& columns) const {
-    return columns.row + columns.rows == row_begin[columns.expert + 1];
+  // The expert has no other column tile.
+  __device__ bool is_only(const ColumnTile& columns) const {
+    return columns.rows == row_begin[columns.expert + 1] - row_begin[columns.expert];
   }
 
   // By one whole warp.

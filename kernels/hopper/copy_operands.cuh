@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "checked.h"
+
 #include "hopper/product_plan.cuh"
 #include "plan/sizes.h"
 #include "ptx/cp_async.h"
@@ -20,37 +21,52 @@
 
 namespace blockmoe::kernels::hopper {
 
-// Warp 0, one lane: both boxes of each K block. An expert's last column tile lets its weights go from L2; those before it, which
-// run beside it a few K blocks apart, leave them there. The next kernel may start at once where there is room for it; else shortly
-// before the last K block, so that its first weights fill the time in which this one adds up, finishes and stores.
+// Warp 0, one lane: takes the CTA's parts, tells the others, and copies both boxes of each K block. An expert's only column
+// tile lets its weights go from L2; where there are several, which run side by side a few K blocks apart, whichever comes last finds
+// them there. The next kernel may start at once where there is room for it; else shortly before the last K block, so that its first weights fill the time in
+// which this one adds up, finishes and stores.
 template <class Product, class S>
 __device__ __forceinline__ void stream_weights(Smem<S>& smem, const CUtensorMap* map,
                                                const typename Product::Params& params) {
   RingProducer<S::kSlots> ring(smem.ring);
-  const std::uint64_t last_reader = ptx::l2_evict_first(), earlier_reader = ptx::l2_evict_normal();
-  Item item;
+  RingProducer<kQueued> queue(smem.queue.ring);
+  const std::uint64_t only_reader = ptx::l2_evict_first(), one_of_several = ptx::l2_evict_normal();
+  const Split& split = smem.split;
+  const std::int32_t parts = split.parts();
+  const auto ctas = static_cast<std::int32_t>(gridDim.x);
   if (S::kStartsBesideOthers) ptx::griddepcontrol_launch_dependents();
-  std::int32_t left = 0;
-  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
-    left += item.k_end - item.k_begin;
-  }
-  if (!S::kStartsBesideOthers && left < kBlocksToStartNext) ptx::griddepcontrol_launch_dependents();
-  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
-    const Tile tile = smem.table.find(item.tile);
-    const BoxRows boxes = Product::box_rows(params, tile);
-    const std::uint64_t policy = smem.table.is_last(tile.columns) ? last_reader : earlier_reader;
-    for (std::int32_t k = item.k_begin; k < item.k_end; ++k, --left) {
-      auto& slot = smem.slots[ring.acquire()];
-      ring.announce(kBoxes * kBoxBytes);
-      for (int box = 0; box < kBoxes; ++box) {
-        BLOCKMOE_CHECK_OR_TRAP(boxes.row[box] >= 0 && boxes.row[box] / (kBoxes * kBoxRows) <
-                                                          params.product.experts * params.product.weight_tiles);
-        ptx::cp_async_bulk_tensor_2d(slot.weights[box], map, k * kBlock, boxes.row[box], ring.barrier(), policy);
+  std::int32_t number = ptx::block_index();
+  if (!S::kStartsBesideOthers && number >= parts) ptx::griddepcontrol_launch_dependents();
+  while (number < parts) {
+    const Part part = part_of(split, number);
+    for (std::int32_t i = 0; i < part.items; ++i) {
+      const Item item = item_of(split, part, i);
+      const Tile tile = smem.table.find(item.tile);
+      smem.queue.work[queue.acquire()] = {tile, item.k_begin, item.k_end, part.share, part.first_contributor};
+      queue.publish();
+      queue.advance();
+      const BoxRows boxes = Product::box_rows(params, tile);
+      const std::uint64_t policy = smem.table.is_only(tile.columns) ? only_reader : one_of_several;
+      const bool last = i + 1 == part.items;
+      const std::int32_t ask = last ? max(item.k_begin, item.k_end - kBlocksToAsk) : -1;
+      const std::int32_t start_next = last ? max(item.k_begin, item.k_end - kBlocksToStartNext) : -1;
+      for (std::int32_t k = item.k_begin; k < item.k_end; ++k) {
+        if (k == ask)
+          number = parts > ctas ? ctas + static_cast<std::int32_t>(atomicAdd(params.product.taken, 1u)) : parts;
+        auto& slot = smem.slots[ring.acquire()];
+        ring.announce(kBoxes * kBoxBytes);
+        for (int box = 0; box < kBoxes; ++box) {
+          BLOCKMOE_CHECK_OR_TRAP(boxes.row[box] >= 0 && boxes.row[box] / (kBoxes * kBoxRows) <
+                                                            params.product.experts * params.product.weight_tiles);
+          ptx::cp_async_bulk_tensor_2d(slot.weights[box], map, k * kBlock, boxes.row[box], ring.barrier(), policy);
+        }
+        ring.advance();
+        if (!S::kStartsBesideOthers && k == start_next && number >= parts) ptx::griddepcontrol_launch_dependents();
       }
-      ring.advance();
-      if (!S::kStartsBesideOthers && left == kBlocksToStartNext) ptx::griddepcontrol_launch_dependents();
     }
   }
+  smem.queue.work[queue.acquire()].k_end = 0;
+  queue.publish();
 }
 
 // Warps 2 and 3, one item's rows and scales. They arrive at `landed` when the copies have, so that as many K blocks are on
@@ -137,20 +153,20 @@ __device__ __forceinline__ void gather_rows(Smem<S>& smem, const typename Produc
   const ProductParams& product = params.product;
   const Rows& rows = product.rows;
   RingProducer<S::kSlots> ring(smem.ring);
-  Item item;
-  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
-    const Tile tile = smem.table.find(item.tile);
+  for (WorkReader reader(smem.queue); reader.next(); reader.release_by_warp()) {
+    const Work& work = reader.work();
+    const Tile tile = work.tile;
     const BoxRows boxes = Product::box_rows(params, tile);
     const std::int32_t box = (ptx::thread_index() == kFirstGatherThread ? boxes.row[0] : boxes.row[1]) / kBoxRows;
-    const std::int64_t k = item.k_begin;
+    const std::int64_t k = work.k_begin;
     const std::int64_t first = Product::kIndexed ? 0 : tile.columns.row;
     const std::int32_t* index = nullptr;
     if constexpr (Product::kIndexed) index = rows.index + smem.row_base + tile.columns.row;
-    WidthsOf<S>::with(
+    GatheredWidths<S>::with(
         tile.columns.rows,
-        Gather<Product, S>{smem, ring, product, index, tile.columns.rows, item.k_end - item.k_begin,
+        Gather<Product, S>{smem, ring, product, index, tile.columns.rows, work.k_end - work.k_begin,
                            rows.codes + first * rows.pitch + k * kBlock, rows.scale + first + k * rows.scale_pitch,
-                           box * product.k_blocks + item.k_end});
+                           box * product.k_blocks + work.k_end});
   }
 }
 
@@ -159,9 +175,8 @@ __device__ __forceinline__ void gather_rows(Smem<S>& smem, const typename Produc
 template <class S>
 __device__ __forceinline__ void hand_over_rows(Smem<S>& smem) {
   RingPosition<S::kSlots> position;
-  Item item;
-  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
-    for (std::int32_t k = item.k_begin; k < item.k_end; ++k) {
+  for (WorkReader reader(smem.queue); reader.next(); reader.release()) {
+    for (std::int32_t left = reader.work().k_end - reader.work().k_begin; left > 0; --left) {
       ptx::mbarrier_wait_parity(&smem.landed[position.slot], position.parity);
       ptx::fence_proxy_async_shared();
       ptx::mbarrier_arrive(&smem.ring.full[position.slot]);

@@ -1,4 +1,4 @@
-// cut_sums.cuh: tiles that several CTAs share (split.h). Those with the first parts of K leave their accumulators in memory; the
+// cut_sums.cuh: tiles that several shares cut (split.h). Those with the first parts of K leave their accumulators in memory; the
 // one with the last part adds them in a fixed order.
 #pragma once
 
@@ -10,17 +10,17 @@
 
 namespace blockmoe::kernels::hopper {
 
-// Cut tiles: a warpgroup's accumulators, in the order of its threads' registers.
+// A share's: a warpgroup's accumulators, in the order of its threads' registers.
 template <class S>
-__device__ __forceinline__ float4* sums_of(const ProductParams& params, std::int32_t cta) {
+__device__ __forceinline__ float4* sums_of(const ProductParams& params, std::int32_t share) {
   const int thread = ptx::thread_index() - kCopyThreads;
-  return params.sums + static_cast<std::int64_t>(cta) * (S::kMaxWidth / 4 * kMultiplyThreads) + thread;
+  return params.sums + static_cast<std::int64_t>(share) * (S::kMaxWidth / 4 * kMultiplyThreads) + thread;
 }
 
 template <int kWidth, class S>
-__device__ __forceinline__ void leave_sums(const ProductParams& params, int warpgroup,
+__device__ __forceinline__ void leave_sums(const ProductParams& params, std::int32_t share, int warpgroup,
                                            const float (&acc)[kBoxes][kWidth / 2]) {
-  float4* const to = sums_of<S>(params, ptx::block_index());
+  float4* const to = sums_of<S>(params, share);
 #pragma unroll
   for (int i = 0; i < kWidth / 4; ++i) {
     const float* const four = &acc[i / (kWidth / 8)][i % (kWidth / 8) * 4];
@@ -28,21 +28,21 @@ __device__ __forceinline__ void leave_sums(const ProductParams& params, int warp
   }
   ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);
   if (ptx::thread_index() % ptx::kWarpgroupThreads == 0) {
-    ptx::store_release(params.flags + ptx::block_index() * 2 + warpgroup, 1);
+    ptx::store_release(params.flags + share * 2 + warpgroup, 1);
   }
 }
 
-// Waits for the flags of the share's contributors, a lane each, then adds their sums, the nearest CTA's first. The loads of
+// Waits for the flags of the tile's contributors, a lane each, then adds their sums, the nearest share's first. The loads of
 // several are in flight at once where registers allow.
 template <int kWidth, class S>
-__device__ __forceinline__ void add_sums(const ProductParams& params, const Share& share, int warpgroup,
+__device__ __forceinline__ void add_sums(const ProductParams& params, const Work& work, int warpgroup,
                                          float (&acc)[kBoxes][kWidth / 2]) {
   constexpr int kAtOnce = kWidth <= 8 ? 4 : 1;
   constexpr int kFours = kWidth / 4;
-  const auto from = [&](std::int32_t cta, int i) { return sums_of<S>(params, cta) + i * kMultiplyThreads; };
-  const std::int32_t first = share.first_contributor, owner = ptx::block_index();
-  for (std::int32_t cta = owner - 1 - ptx::thread_index() % 32; cta >= first; cta -= 32) {
-    while (ptx::load_acquire(params.flags + cta * 2 + warpgroup) == 0) {
+  const auto from = [&](std::int32_t share, int i) { return sums_of<S>(params, share) + i * kMultiplyThreads; };
+  const std::int32_t first = work.first_contributor, owner = work.share;
+  for (std::int32_t share = owner - 1 - ptx::thread_index() % 32; share >= first; share -= 32) {
+    while (ptx::load_acquire(params.flags + share * 2 + warpgroup) == 0) {
     }
   }
   __syncwarp();

@@ -111,6 +111,40 @@ struct Gemm1 {
           *reinterpret_cast<const uint4*>(&smem.staging[n * kStagedRowBytes + chunk * 16]);
     }
   }
+
+  // The same of straight products: a warp has 16 whole rows, so that no warp waits for another.
+  template <class S>
+  static __device__ __forceinline__ void finish_straight(Smem<S>& smem, const Params& params, const Tile& tile,
+                                                         int warpgroup, float (&acc)[kBoxes][kBoxRows / 2]) {
+    const StraightRows<S> own(smem, tile, warpgroup);
+    float (&value)[kBoxRows / 2] = acc[0];
+    float largest[2] = {};
+#pragma unroll
+    for (int i = 0; i < kBoxRows / 2; ++i) {
+      value[i] = __fmul_rn(silu(acc[1][i]), value[i]);
+      largest[i % 4 / 2] = contract::amax_step(largest[i % 4 / 2], value[i]);
+    }
+    BLOCKMOE_CHECK_OR_TRAP(tile.columns.row >= 0 && tile.columns.row + tile.columns.rows <= params.inter_scale_pitch);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float& amax = largest[half];
+#pragma unroll
+      for (int step = 1; step < 4; step *= 2) amax = fmaxf(amax, __shfl_xor_sync(0xffffffffu, amax, step));
+      const contract::BlockScale scale = contract::block_scale(amax);
+      const int row = own.lane / 4 + 8 * half;
+      if (own.lane % 4 == 0 && row < own.rows) {
+        params.inter_scale[tile.weight_tile * params.inter_scale_pitch + own.first_row + row] = scale.scale;
+      }
+      std::uint8_t* const staged = own.staging + row * kStagedRowBytes + own.lane % 4 * 2;
+#pragma unroll
+      for (int j = 0; j < kBoxRows / 8; ++j) {
+        const std::uint32_t low = contract::requantise(value[4 * j + 2 * half], scale.inverse);
+        const std::uint32_t high = contract::requantise(value[4 * j + 2 * half + 1], scale.inverse);
+        *reinterpret_cast<std::uint16_t*>(staged + 8 * j) = static_cast<std::uint16_t>(low | high << 8);
+      }
+    }
+    own.store(params.inter + tile.weight_tile * kBoxRows, params.intermediate);
+  }
 };
 
 }  // namespace blockmoe::kernels::hopper

@@ -61,6 +61,55 @@ struct Gemm2 {
     }
   }
 
+  // The same of straight products: a warp has 16 rows.
+  template <class S>
+  static __device__ __forceinline__ void finish_straight(Smem<S>& smem, const Params& params, const Tile& tile,
+                                                         int warpgroup, float (&acc)[kBoxes][kBoxRows / 2]) {
+    BLOCKMOE_CHECK_OR_TRAP(tile.columns.row >= 0 &&
+                           tile.columns.row + tile.columns.rows <= params.product.rows.scale_pitch);
+    const StraightRows<S> own(smem, tile, warpgroup);
+#pragma unroll
+    for (int box = 0; box < kBoxes; ++box) {
+      if (box == 1 && !has_second_box(params, tile)) return;
+      const std::int32_t h = first_column(tile) + box * kBoxRows;
+      if (params.row_type == plan::RowType::f32) {
+        auto* const to = static_cast<float*>(params.out) + h + own.lane % 4 * 2;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int row = own.lane / 4 + 8 * half;
+          if (row >= own.rows) continue;
+          float* const at = to + static_cast<std::int64_t>(own.first_row + row) * params.hidden;
+#pragma unroll
+          for (int j = 0; j < kBoxRows / 8; ++j) {
+            const float* const pair = &acc[box][4 * j + 2 * half];
+            *reinterpret_cast<float2*>(at + 8 * j) = make_float2(pair[0], pair[1]);
+          }
+        }
+        continue;
+      }
+      constexpr int kStagedColumns = kBlock / 2;  // bf16 of a staged row
+      auto* const to = static_cast<std::uint8_t*>(params.out) + static_cast<std::int64_t>(h) * 2;
+#pragma unroll
+      for (int begin = 0; begin < kBoxRows; begin += kStagedColumns) {
+        // Lanes 0..7 give the rows of the first 8 x 8 matrix (rows 0..7, columns 0..7), 8..15 of rows 8..15, the others of
+        // columns 8..15.
+        std::uint8_t* const staged = own.staging + own.lane % 16 * kStagedRowBytes + own.lane / 16 * 16;
+#pragma unroll
+        for (int j = 0; j < kStagedColumns / 8; j += 2) {
+          std::uint32_t fragment[4];
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const float* const two = &acc[box][begin / 2 + 4 * j + 2 * i];
+            const __nv_bfloat162 pair = __floats2bfloat162_rn(two[0], two[1]);
+            fragment[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
+          }
+          ptx::stmatrix_x4(staged + j * 16, fragment);
+        }
+        own.store(to + begin * 2, static_cast<std::int64_t>(params.hidden) * 2);
+      }
+    }
+  }
+
  private:
   // A store instruction covers 8 neighbouring columns, one sector, of each of four rows.
   template <int kWidth>

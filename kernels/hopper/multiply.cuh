@@ -26,13 +26,12 @@ __device__ __forceinline__ void promote(float (&acc)[kWidth / 2], const float (&
   }
 }
 
-// The 128 values of K of one box's 64 rows.
+// 128 values of K, of 64 rows of `a` and kWidth rows of `b`.
 template <int kWidth>
-__device__ __forceinline__ void multiply_block(float (&partial)[kWidth / 2], std::uint64_t weights,
-                                               std::uint64_t rows) {
+__device__ __forceinline__ void multiply_block(float (&partial)[kWidth / 2], std::uint64_t a, std::uint64_t b) {
 #pragma unroll
   for (int k = 0; k < kBlock / ptx::kKOfWgmma; ++k) {
-    ptx::WgmmaE4m3<kWidth>::issue(partial, weights + k * ptx::kKStep, rows + k * ptx::kKStep, k != 0);
+    ptx::WgmmaE4m3<kWidth>::issue(partial, a + k * ptx::kKStep, b + k * ptx::kKStep, k != 0);
   }
   ptx::wgmma_commit_group();
 }

@@ -26,6 +26,7 @@
 #include "hopper/copy_operands.cuh"
 #include "hopper/cut_sums.cuh"
 #include "hopper/multiply.cuh"
+#include "hopper/multiply_straight.cuh"
 #include "hopper/product_plan.cuh"
 #include "ptx/griddepcontrol.h"
 #include "ptx/mbarrier.h"
@@ -35,30 +36,37 @@
 
 namespace blockmoe::kernels::hopper {
 
-// Warpgroups 1 and 2: the `ordinal`-th item of the CTA, whose tile's rows fit kWidth. A functor, and inlined: wgmma must not
-// stand in a function that is called.
+// Warpgroups 1 and 2: an item whose tile's rows fit kWidth. A functor, and inlined: wgmma must not stand in a function that is
+// called. The item lies in shared memory: registers are short while the products run.
 template <class Product, class S>
 struct MultiplyAndFinish {
   Smem<S>& smem;
   RingConsumer<S::kSlots>& ring;
   const typename Product::Params& params;
   int warpgroup;
-  std::int32_t ordinal;
+  const WorkReader& reader;
 
   template <int kWidth>
   __device__ __forceinline__ void run() const {
-    Item item;
-    item_at(smem.split, smem.share, ptx::block_index(), ordinal, &item);
+    constexpr bool kStraight = kWidth > S::kMostSwapped;
+    const std::int32_t k_blocks = reader.work().k_end - reader.work().k_begin;
     float acc[kBoxes][kWidth / 2] = {};
-    Product::template multiply<kWidth>(smem, ring, warpgroup, item.k_end - item.k_begin, acc);
-    // Looked up again rather than kept: registers are short while the products run.
-    item_at(smem.split, smem.share, ptx::block_index(), ordinal, &item);
-    if (item.k_end < smem.split.k_blocks) {
-      leave_sums<kWidth, S>(params.product, warpgroup, acc);
+    if constexpr (kStraight) {
+      multiply_straight(smem, ring, warpgroup, k_blocks, acc);
+    } else {
+      Product::template multiply<kWidth>(smem, ring, warpgroup, k_blocks, acc);
+    }
+    const Work& work = reader.work();
+    if (work.k_end < smem.split.k_blocks) {
+      leave_sums<kWidth, S>(params.product, work.share, warpgroup, acc);
       return;
     }
-    if (item.k_begin > 0) add_sums<kWidth, S>(params.product, smem.share, warpgroup, acc);
-    Product::template finish<kWidth>(smem, params, smem.table.find(item.tile), warpgroup, acc);
+    if (work.k_begin > 0) add_sums<kWidth, S>(params.product, work, warpgroup, acc);
+    if constexpr (kStraight) {
+      Product::finish_straight(smem, params, work.tile, warpgroup, acc);
+    } else {
+      Product::template finish<kWidth>(smem, params, work.tile, warpgroup, acc);
+    }
   }
 };
 
@@ -66,24 +74,31 @@ template <class Product, class S>
 __device__ __forceinline__ void multiply_and_finish(Smem<S>& smem, const typename Product::Params& params) {
   const int warpgroup = (static_cast<int>(threadIdx.x) - kCopyThreads) / ptx::kWarpgroupThreads;
   RingConsumer<S::kSlots> ring(smem.ring);
-  Item item;
-  for (std::int32_t i = 0; item_at(smem.split, smem.share, ptx::block_index(), i, &item); ++i) {
-    WidthsOf<S>::with(smem.table.find(item.tile).columns.rows,
-                      MultiplyAndFinish<Product, S>{smem, ring, params, warpgroup, i});
+  for (WorkReader reader(smem.queue); reader.next(); reader.release_by_warp()) {
+    const MultiplyAndFinish<Product, S> task{smem, ring, params, warpgroup, reader};
+    const std::int32_t rows = reader.work().tile.columns.rows;
+    if constexpr (S::kMostSwapped < S::kMaxWidth) {
+      if (rows > S::kMostSwapped) {
+        task.template run<S::kMaxWidth>();
+        continue;
+      }
+    }
+    SwappedWidths<S>::with(rows, task);
   }
 }
 
-// Warp 1: the tiles of the chunk, and this CTA's share of them.
+// Warp 1: the tiles of the chunk, and the parts that CTAs take.
 template <class S>
 __device__ __forceinline__ void share_out(Smem<S>& smem, const ProductParams& params, std::int32_t* tables) {
-  const ColumnTable table{params.experts, params.weight_tiles, S::kMaxWidth, tables, tables + params.experts + 1};
+  const ColumnTable table{params.experts, params.weight_tiles,        S::kMaxWidth, S::kMostSwapped < S::kMaxWidth,
+                          tables,         tables + params.experts + 1};
   table.build(params.expert_begin);
   __syncwarp();
   if (ptx::thread_index() % 32 != 0) return;
   smem.table = table;
   smem.row_base = __ldcg(&params.chunk->row_base);
-  smem.split = make_split(table.tiles(), params.k_blocks, static_cast<std::int32_t>(gridDim.x), params.most_pieces);
-  smem.share = share_of(smem.split, ptx::block_index());
+  smem.split = make_split(table.tiles(), params.k_blocks, static_cast<std::int32_t>(gridDim.x), params.most_pieces,
+                          params.cuts_leftover);
 }
 
 // A product's whole kernel: shared memory, barriers, roles.
@@ -102,6 +117,7 @@ __device__ __forceinline__ void run_product(const CUtensorMap& map, const typena
     ptx::prefetch_tensormap(&map);
     for (std::uint64_t& barrier : smem.landed) ptx::mbarrier_init(&barrier, kGatherThreads);
     smem.ring.init(2, kMultiplyWarps);
+    smem.queue.ring.init(1, kWorkReaders);
   }
   if (!Product::kTableBeforeWait) ptx::griddepcontrol_wait();
   if (warp == 1) share_out(smem, params.product, tables);

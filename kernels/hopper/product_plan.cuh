@@ -9,7 +9,9 @@
 #include "hopper/columns.cuh"
 #include "hopper/ring.cuh"
 #include "hopper/split.h"
+#include "hopper/work.cuh"
 #include "plan/hopper_tuning.h"
+#include "ptx/thread_index.h"
 #include "ptx/wgmma.h"
 #include "stages/layout.h"
 
@@ -25,9 +27,13 @@ inline constexpr int kFirstGatherThread = 64;
 inline constexpr int kMultiplyThreads = 2 * ptx::kWarpgroupThreads;
 inline constexpr int kMultiplyWarps = kMultiplyThreads / 32;
 inline constexpr int kThreads = kCopyThreads + kMultiplyThreads;
-inline constexpr int kBlocksToStartNext = 10;  // K blocks before a CTA's last when the next kernel may start
+// K blocks before the end of a part's weights: when the next part is asked for, which takes a microsecond, and, if there is
+// none, when the next kernel may start.
+inline constexpr int kBlocksToAsk = 12;
+inline constexpr int kBlocksToStartNext = 10;
+inline constexpr int kWorkReaders = kMultiplyWarps + kGatherThreads / 32 + 1;
 
-// Named barriers. A warpgroup's own: kWarpgroupBarrier + 0 or 1.
+// Named barriers. A warpgroup's own: + 0 or 1.
 inline constexpr int kMultiplyBarrier = 2;
 inline constexpr int kWarpgroupBarrier = 3;
 
@@ -39,6 +45,8 @@ struct Shape {
   static constexpr int kCtas = kCtasPerSm;
   // Where the kernel ahead leaves room for this one, this one may start as soon as that one has begun.
   static constexpr bool kStartsBesideOthers = kCtasPerSm > 1;
+  // Tiles of more rows than that are multiplied straight (multiply_straight.cuh).
+  static constexpr int kMostSwapped = kWidth == kBoxRows ? plan::kMostSwappedRows : kWidth;
   static constexpr bool kExactGemm1 = kWidth <= plan::kExactGemm1Columns;  // multiply_exact.cuh
   // Registers move from the copying warps to the multiplying ones. A CTA has what the launch gave it: 168 a thread where it
   // has the SM, 80 where two share it.
@@ -69,14 +77,22 @@ struct WidthList {
   }
 };
 
+// Of swapped products.
 template <class S>
-struct WidthsOf;
+struct SwappedWidths;
 template <>
-struct WidthsOf<Narrow> : WidthList<8, 16, 24> {};
+struct SwappedWidths<Narrow> : WidthList<8, 16, 24> {};
 template <>
-struct WidthsOf<Middle> : WidthList<8, 16, 24, 32, 40, 48, 56, 64> {};
+struct SwappedWidths<Middle> : WidthList<8, 16, 24, 32, 40, 48, 56, 64> {};
 template <>
-struct WidthsOf<Wide> : WidthList<16, 32, 48, 64, 72, 80, 88, 96, 104, 112, 120, 128> {};
+struct SwappedWidths<Wide> : WidthList<16, 32, 48> {};
+
+// Rows that are gathered: as many as a swapped product multiplies. Straight ones multiply all; what lies in the rows that are
+// not there stays there.
+template <class S>
+struct GatheredWidths : SwappedWidths<S> {};
+template <>
+struct GatheredWidths<Wide> : WidthList<16, 32, 48, 64, 80, 96, 112, 128> {};
 
 constexpr int round_up(int value, int step) {
   return (value + step - 1) / step * step;
@@ -100,8 +116,8 @@ struct Smem {
   float amax[kMultiplyWarps][S::kMaxWidth];
   float inverse[S::kMaxWidth];
   Split split;
-  Share share;  // this CTA's
   ColumnTable table;
+  WorkQueue queue;
   std::int32_t row_base;  // Chunk::row_base
   Ring<S::kSlots> ring;
   std::uint64_t landed[S::kSlots];  // a slot's rows and scales, before they are fenced
@@ -138,6 +154,38 @@ struct BoxRows {
   std::int32_t row[kBoxes];
 };
 
+// Where a warp's 16 rows of a straight product go: through its part of the staging rows, 128 bytes of each at a time.
+template <class S>
+struct StraightRows {
+  int lane;
+  std::int32_t first_row;  // of the chunk
+  std::int32_t rows;       // of the 16, those that are there; may be negative
+  std::uint8_t* staging;   // [16, kStagedRowBytes]
+
+  __device__ __forceinline__ StraightRows(Smem<S>& smem, const Tile& tile, int warpgroup) {
+    const int thread = ptx::thread_index() % ptx::kWarpgroupThreads;
+    const int first = warpgroup * ptx::kRowsOfWgmma + thread / 32 * 16;
+    lane = thread % 32;
+    first_row = tile.columns.row + first;
+    rows = tile.columns.rows - first;
+    staging = smem.staging + first * kStagedRowBytes;
+  }
+
+  // What the warp has staged to columns `to`, `pitch` bytes from row to row. `to` is of row 0 of the chunk.
+  __device__ __forceinline__ void store(std::uint8_t* to, std::int64_t pitch) const {
+    constexpr int kChunks = kBlock / 16;
+    __syncwarp();
+#pragma unroll
+    for (int row = lane / kChunks; row < 16; row += 32 / kChunks) {
+      if (row < rows) {
+        *reinterpret_cast<uint4*>(to + (first_row + row) * pitch + lane % kChunks * 16) =
+            *reinterpret_cast<const uint4*>(staging + row * kStagedRowBytes + lane % kChunks * 16);
+      }
+    }
+    __syncwarp();
+  }
+};
+
 // What a product needs beside its own parameters.
 struct ProductParams {
   const stages::Chunk* chunk;
@@ -149,8 +197,10 @@ struct ProductParams {
   std::int32_t weight_tiles;  // of an expert
   std::int32_t k_blocks;
   std::int32_t most_pieces;  // of a cut tile
-  float4* sums;              // [CTAs, kMaxWidth / 4, kMultiplyThreads] what contributors of cut tiles leave
-  std::uint32_t* flags;      // [CTAs, 2] 1 when a warpgroup has left its sums; zero before the launch
+  bool cuts_leftover;
+  float4* sums;          // [shares, kMaxWidth / 4, kMultiplyThreads] what contributors of cut tiles leave
+  std::uint32_t* flags;  // [shares, 2] 1 when a warpgroup has left its sums; zero before the launch, as is
+  std::uint32_t* taken;  // [1] parts that CTAs have taken beyond their first
 };
 
 }  // namespace blockmoe::kernels::hopper

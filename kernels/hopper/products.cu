@@ -64,8 +64,10 @@ ProductParams common(const stages::Slab& slab, std::int32_t chunk, std::int32_t 
   p.expert_begin = slab.workspace.expert_begin + static_cast<std::int64_t>(chunk) * (slab.geometry.local_experts + 1);
   p.experts = slab.geometry.local_experts;
   p.most_pieces = config.most_pieces;
+  p.cuts_leftover = config.cuts_leftover;
   p.sums = scratch.sums;
-  p.flags = scratch.flags + (chunk * 2 + product) * slab.sms * 2;
+  p.flags = scratch.flags + (chunk * 2 + product) * (slab.sms + 1) * 2;
+  p.taken = p.flags + slab.sms * 2;
   return p;
 }
 

@@ -30,15 +30,15 @@ struct Maps {
 
 cudaError_t make_maps(const contract::Geometry& geometry, const contract::Weights& weights, Maps* maps);
 
-// Sums of tiles that several CTAs share, and the flags that say they are there. Flags are zero when gemm1 starts: pack sees
-// to that (Slab::counters).
+// Sums of tiles that several CTAs share, the flags that say they are there, and how many parts CTAs have taken. Flags are zero
+// when gemm1 starts: pack sees to that (Slab::counters).
 struct Scratch {
   float4* sums = nullptr;
-  std::uint32_t* flags = nullptr;  // [chunks, 2 products, sms, 2]
+  std::uint32_t* flags = nullptr;  // [chunks, 2 products, sms + 1, 2], the last pair of each: parts taken, nothing
 };
 
 constexpr std::size_t flag_bytes(std::int32_t sms, std::int32_t chunks) {
-  return static_cast<std::size_t>(sms) * static_cast<std::size_t>(chunks) * 4 * sizeof(std::uint32_t);
+  return static_cast<std::size_t>(sms + 1) * static_cast<std::size_t>(chunks) * 4 * sizeof(std::uint32_t);
 }
 // For every width up to `widest`.
 constexpr std::size_t sum_bytes(std::int32_t sms, Width widest) {

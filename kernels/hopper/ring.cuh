@@ -71,6 +71,7 @@ class RingConsumer {
     ptx::mbarrier_wait_parity(&ring_.full[position_.slot], position_.parity);
     return position_.slot;
   }
+  __device__ __forceinline__ int slot() const { return position_.slot; }
   __device__ __forceinline__ void release() { ptx::mbarrier_arrive(&ring_.empty[position_.slot]); }
   __device__ __forceinline__ void advance() { position_.advance(); }
   __device__ __forceinline__ std::uint32_t parity() const { return position_.parity; }

@@ -16,7 +16,8 @@ enum class HopperWidth : std::int32_t { narrow = 24, middle = 64, wide = 128 };
 
 struct HopperConfig {
   HopperWidth width = HopperWidth::narrow;
-  std::int32_t most_pieces = 4;  // CTAs that may share the K of one tile (hopper/split.h)
+  std::int32_t most_pieces = 4;  // shares of one tile's K (hopper/split.h)
+  bool cuts_leftover = true;     // tiles beyond whole waves are cut, too
   const char* reason = "";
 };
 
@@ -29,16 +30,20 @@ struct HopperTuningRow {
 inline constexpr std::array<HopperTuningRow, 3> kHopperTuning = {{
     // T = 64: 309 narrow, 320 middle. Two CTAs fit an SM, so that gemm2's weights fly while gemm1 ends. More than 4 pieces
     // gain under 1% at T = 1 and lose as much at T = 64.
-    {4.0, {HopperWidth::narrow, 4, "weights decide, and a narrow gemm2 starts beside gemm1"}},
-    // T = 901: 384 middle, 381 wide: equal, and the middle ring is a slot deeper.
-    {30.0, {HopperWidth::middle, 4, "one column tile an expert, both halves of a tile in flight"}},
-    // T = 2048: 472 middle, 388 wide; T = 4096: 744 and 601.
-    {1e30, {HopperWidth::wide, 4, "the matrix unit decides, and the widest tiles read weights least often"}},
+    {4.0, {HopperWidth::narrow, 4, true, "weights decide, and a narrow gemm2 starts beside gemm1"}},
+    // T = 512: 349 middle, 353 wide; T = 901: 367 and 371; T = 1024, 1536: equal.
+    {30.0, {HopperWidth::middle, 4, true, "one column tile an expert, both halves of a tile in flight"}},
+    // A straight tile's sums are 128 KB. Leftover cut or not: T = 2048 435 and 428, 4096 580 and 575, 14107 1483 and 1479.
+    {1e30, {HopperWidth::wide, 4, false, "the matrix unit decides, and the widest tiles read weights least often"}},
 }};
 
 // gemm1 in shapes up to so wide multiplies in fp16 (hopper/multiply_exact.cuh): about 900 conversions and 400 mma.sync for an
 // SM's 1600 cycles of memory time at N = 24. Wider, the products would decide, and errors average over more rows.
 inline constexpr int kExactGemm1Columns = 24;
+
+// In the widest kernel, column tiles of more rows are multiplied straight (hopper/multiply_straight.cuh). Cycles a K block: swapped
+// 695, 840 and 1000 at 16, 32 and 48 rows, straight 1520 to 1670. T = 14107: 1440 us at 64, 1422 at 48, 1425 at 32.
+inline constexpr int kMostSwappedRows = 48;
 
 // Beyond, the widest kernel's shared memory has no room for the table of experts.
 inline constexpr std::int32_t kMostExpertsWide = 512;

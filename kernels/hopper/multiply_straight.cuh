@@ -1,0 +1,52 @@
+// multiply_straight.cuh: a multiplying warpgroup's K blocks where a tile has many rows: rows are wgmma's A, weights its B.
+//
+//   D [128, 256] = X [128, K] * W [256, K]^T      64 rows a warpgroup, the two boxes one after the other
+//
+// A thread then has two rows, and 128 values of K cost it two scales and a multiply-add a value; the swapped product's columns
+// cost a scale and a multiplication a value more, and the reads of the scales compete with the matrix unit's.
+#pragma once
+
+#include <cstdint>
+
+#include "hopper/multiply.cuh"
+#include "hopper/product_plan.cuh"
+#include "ptx/thread_index.h"
+#include "ptx/wgmma.h"
+
+namespace blockmoe::kernels::hopper {
+
+template <class S>
+__device__ __forceinline__ void multiply_straight(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup,
+                                                  int k_blocks, float (&acc)[kBoxes][kBoxRows / 2]) {
+  const int thread = ptx::thread_index() % ptx::kWarpgroupThreads;
+  const int lane = thread % 32;
+  const int place = column_place(warpgroup * ptx::kRowsOfWgmma + thread / 32 * 16 + lane / 4);  // row + 8 lies 2 behind
+#pragma unroll 1
+  for (int k = 0; k < k_blocks; ++k) {
+    const int number = ring.wait();
+    const auto& slot = smem.slots[number];
+    const auto& scales = smem.scales[number + static_cast<int>(ring.parity()) * S::kSlots];
+    const std::uint64_t rows = ptx::k_major_descriptor(slot.rows + warpgroup * ptx::kRowsOfWgmma * kBlock);
+    const float row_scale[2] = {scales.column[place], scales.column[place + 2]};
+#pragma unroll
+    for (int box = 0; box < kBoxes; ++box) {
+      const float weight_scale = scales.weight[box];
+      float partial[kBoxRows / 2];
+      ptx::pin_registers(partial);
+      ptx::wgmma_fence();
+      multiply_block<kBoxRows>(partial, rows, ptx::k_major_descriptor(slot.weights[box]));
+      ptx::wgmma_wait_group<0>();
+      ptx::pin_registers(partial);
+      if (box == kBoxes - 1) {
+        __syncwarp();
+        if (lane == 0) ring.release();
+        ring.advance();
+      }
+      const float scale[2] = {__fmul_rn(row_scale[0], weight_scale), __fmul_rn(row_scale[1], weight_scale)};
+#pragma unroll
+      for (int i = 0; i < kBoxRows / 2; ++i) acc[box][i] = __fmaf_rn(partial[i], scale[i % 4 / 2], acc[box][i]);
+    }
+  }
+}
+
+}  // namespace blockmoe::kernels::hopper
