@@ -27,7 +27,7 @@ struct Heap {
 void check_workspace(const TensorView& tensor, std::size_t room, Device device) {
   const DLDataType type = tensor.dtype();
   if (type.code != kDLUInt || type.bits != 8 || type.lanes != 1) {
-    refuse("workspace", "type " + std::string(tvm::ffi::DLDataTypeToString(type)), "uint8");
+    refuse("workspace", "type " + text_of(type), "uint8");
   }
   if (!tensor.IsContiguous()) refuse("workspace", "strided", "bytes without gaps");
   if (device_of("workspace", tensor.device()) != device) refuse("workspace", "on another device", "the plan's device");

@@ -212,7 +212,6 @@ TVM_FFI_STATIC_INIT_BLOCK() {
   blockmoe::python::BoundPlanObject::_GetOrAllocRuntimeTypeIndex();
 }
 
-// NOLINTBEGIN(clang-diagnostic-unused-parameter): its macro's
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(version, blockmoe::python::version);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(make_plan, blockmoe::python::make_plan);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(plan_workspace_bytes, blockmoe::python::plan_workspace_bytes);
@@ -222,4 +221,3 @@ TVM_FFI_DLL_EXPORT_TYPED_FUNC(plan_bind, blockmoe::python::plan_bind);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(bound_run, blockmoe::python::bound_run);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(fused_moe, blockmoe::python::fused_moe);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(forget_plans, blockmoe::python::forget_plans);
-// NOLINTEND(clang-diagnostic-unused-parameter)

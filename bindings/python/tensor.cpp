@@ -15,8 +15,7 @@ DType dtype_of(const char* argument, DLDataType type) {
   if (is(kDLFloat, 32)) return DType::float32;
   if (is(kDLBfloat, 16) || is(kDLUInt, 16)) return DType::bfloat16;
   if (is(kDLFloat8_e4m3fn, 8) || is(kDLUInt, 8)) return DType::float8_e4m3;
-  refuse(argument, "type " + std::string(tvm::ffi::DLDataTypeToString(type)),
-         "float32, bfloat16 (or uint16) or float8_e4m3fn (or uint8)");
+  refuse(argument, "type " + text_of(type), "float32, bfloat16 (or uint16) or float8_e4m3fn (or uint8)");
 }
 
 }  // namespace
@@ -38,6 +37,30 @@ void require_ok(const Status& status) {
     case StatusCode::out_of_memory:
       TVM_FFI_THROW(MemoryError) << status.message();
   }
+}
+
+std::string text_of(DLDataType type) {
+  const auto sized = [&](const char* name) { return name + std::to_string(type.bits); };
+  if (type.lanes == 1) {
+    switch (type.code) {
+      case kDLInt:
+        return sized("int");
+      case kDLUInt:
+        return sized("uint");
+      case kDLFloat:
+        return sized("float");
+      case kDLBfloat:
+        return sized("bfloat");
+      case kDLComplex:
+        return sized("complex");
+      case kDLBool:
+        return "bool";
+      default:
+        break;
+    }
+  }
+  return "number " + std::to_string(type.code) + " of DLPack, " + std::to_string(type.bits) + " bits, " +
+         std::to_string(type.lanes) + " lanes";
 }
 
 std::string text_of(tvm::ffi::ShapeView shape) {

@@ -20,6 +20,8 @@ Tensor view_of(const char* argument, const tvm::ffi::TensorView& tensor);
 /// An absent tensor where there is none.
 Tensor view_of(const char* argument, const tvm::ffi::Optional<tvm::ffi::Tensor>& tensor);
 
+/// "float32", "complex64"; a type by its numbers where it has no name here
+std::string text_of(DLDataType type);
 /// "[3, 256]"
 std::string text_of(tvm::ffi::ShapeView shape);
 
