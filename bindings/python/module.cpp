@@ -134,26 +134,59 @@ tvm::ffi::Tensor output_for(const OptionalTensor& given, const TensorView& hidde
   return allocate("output", hidden_states.shape(), kBf16, device);
 }
 
-tvm::ffi::Tensor run(const BoundPlan& bound, const WorkspaceNeed& need, Device device, const TensorView& routing_logits,
-                     const TensorView& hidden_states, const TensorView& hidden_states_scale,
-                     const OptionalTensor& given_output, const OptionalTensor& given_workspace) {
+// What a call writes, and where it runs.
+struct Destination {
+  const WorkspaceNeed& need;
+  Device device;
+  const OptionalTensor& output;
+  const OptionalTensor& workspace;
+};
+
+// The caller's current stream.
+Stream stream_of(Device device) {
+  const DLDevice where = dlpack_of(device);
+  return TVMFFIEnvGetStream(where.device_type, where.device_id);
+}
+
+tvm::ffi::Tensor run(const BoundPlan& bound, const TensorView& routing_logits, const TensorView& hidden_states,
+                     const TensorView& hidden_states_scale, const Destination& to) {
   Activations activations;
   activations.routing_logits = view_of("routing_logits", routing_logits);
   activations.hidden_states = view_of("hidden_states", hidden_states);
   activations.hidden_states_scale = view_of("hidden_states_scale", hidden_states_scale);
-  const tvm::ffi::Tensor output = output_for(given_output, hidden_states, device);
-  const CallWorkspace workspace(given_workspace, need, device);
-  const DLDevice where = dlpack_of(device);
-  void* const stream = TVMFFIEnvGetStream(where.device_type, where.device_id);
-  require_ok(bound.run(activations, view_of("output", TensorView(output)), workspace.get(), stream));
+  const tvm::ffi::Tensor output = output_for(to.output, hidden_states, to.device);
+  const CallWorkspace workspace(to.workspace, to.need, to.device);
+  require_ok(bound.run(activations, view_of("output", TensorView(output)), workspace.get(), stream_of(to.device)));
+  return output;
+}
+
+tvm::ffi::Tensor run_prerouted(const BoundPlan& bound, const TensorView& topk_ids, const TensorView& topk_weights,
+                               const TensorView& hidden_states, const TensorView& hidden_states_scale,
+                               const Destination& to) {
+  PreroutedActivations activations;
+  activations.topk_ids = view_of("topk_ids", topk_ids);
+  activations.topk_weights = view_of("topk_weights", topk_weights);
+  activations.hidden_states = view_of("hidden_states", hidden_states);
+  activations.hidden_states_scale = view_of("hidden_states_scale", hidden_states_scale);
+  const tvm::ffi::Tensor output = output_for(to.output, hidden_states, to.device);
+  const CallWorkspace workspace(to.workspace, to.need, to.device);
+  require_ok(
+      bound.run_prerouted(activations, view_of("output", TensorView(output)), workspace.get(), stream_of(to.device)));
   return output;
 }
 
 tvm::ffi::Tensor bound_run(const BoundPlanRef& bound, TensorView routing_logits, TensorView hidden_states,
                            TensorView hidden_states_scale, const OptionalTensor& output,
                            const OptionalTensor& workspace) {
-  return run(bound->bound, bound->need, bound->device, routing_logits, hidden_states, hidden_states_scale, output,
-             workspace);
+  return run(bound->bound, routing_logits, hidden_states, hidden_states_scale,
+             {bound->need, bound->device, output, workspace});
+}
+
+tvm::ffi::Tensor bound_run_prerouted(const BoundPlanRef& bound, TensorView topk_ids, TensorView topk_weights,
+                                     TensorView hidden_states, TensorView hidden_states_scale,
+                                     const OptionalTensor& output, const OptionalTensor& workspace) {
+  return run_prerouted(bound->bound, topk_ids, topk_weights, hidden_states, hidden_states_scale,
+                       {bound->need, bound->device, output, workspace});
 }
 
 // ---- all of it in one call
@@ -162,16 +195,31 @@ void require_rank(const char* argument, const TensorView& tensor, int rank, cons
   if (tensor.ndim() != rank) refuse(argument, "shape " + text_of(tensor.shape()), axes);
 }
 
-// Sizes that the tensors tell: the plan's, against which the library then checks every tensor.
-Geometry geometry_of(const TensorView& routing_logits, const TensorView& gemm2_weights) {
-  require_rank("routing_logits", routing_logits, 2, "[T, E]");
+// Sizes that gemm2_weights tells: the plan's, against which the library then checks every tensor.
+Geometry geometry_of(const TensorView& gemm2_weights) {
   require_rank("gemm2_weights", gemm2_weights, 3, "[L, H, I]");
   Geometry geometry;
-  geometry.experts = to_int32("routing_logits", routing_logits.size(1));
   geometry.local_experts = to_int32("gemm2_weights", gemm2_weights.size(0));
   geometry.hidden = gemm2_weights.size(1);
   geometry.intermediate = gemm2_weights.size(2);
   return geometry;
+}
+
+struct Planned {
+  Plan plan;
+  Device device;
+};
+
+// The caller's plan, or a kept one for these sizes.
+Planned planned(const Optional<PlanRef>& given, const Geometry& geometry, const TensorView& hidden_states,
+                bool gate_first, std::int64_t backend) {
+  if (given.has_value()) return {given.value()->plan, given.value()->device};
+  require_rank("hidden_states", hidden_states, 2, "[T, H]");
+  Options options;
+  options.backend = static_cast<Backend>(backend);
+  options.gate_first = gate_first;
+  const Device device = device_of("hidden_states", hidden_states.device());
+  return {plan_for(geometry, hidden_states.size(0), device, options), device};
 }
 
 // The bound plan goes when this returns, before its work on a GPU is done: what kernels need of it was copied into their
@@ -184,22 +232,36 @@ tvm::ffi::Tensor fused_moe(TensorView routing_logits, const OptionalTensor& rout
                            const Optional<PlanRef>& given_plan, const OptionalTensor& workspace) {
   const Weights weights = weights_of(routing_bias, gemm1_weights, gemm1_weights_scale, gemm2_weights,
                                      gemm2_weights_scale, local_expert_offset, routed_scaling_factor);
-  const auto run_with = [&](const Plan& plan, Device device) {
-    return run(bind(plan, weights), plan.workspace(), device, routing_logits, hidden_states, hidden_states_scale,
-               output, workspace);
-  };
-  if (given_plan.has_value()) return run_with(given_plan.value()->plan, given_plan.value()->device);
-
-  Geometry geometry = geometry_of(routing_logits, gemm2_weights);
+  require_rank("routing_logits", routing_logits, 2, "[T, E]");
+  Geometry geometry = geometry_of(gemm2_weights);
+  geometry.experts = to_int32("routing_logits", routing_logits.size(1));
   geometry.top_k = to_int32("top_k", top_k);
   geometry.n_group = to_int32("n_group", n_group);
   geometry.topk_group = to_int32("topk_group", topk_group);
-  Options options;
-  options.backend = static_cast<Backend>(backend);
-  options.gate_first = gate_first;
-  require_rank("hidden_states", hidden_states, 2, "[T, H]");
-  const Device device = device_of("hidden_states", hidden_states.device());
-  return run_with(plan_for(geometry, hidden_states.size(0), device, options), device);
+  const Planned with = planned(given_plan, geometry, hidden_states, gate_first, backend);
+  return run(bind(with.plan, weights), routing_logits, hidden_states, hidden_states_scale,
+             {with.plan.workspace(), with.device, output, workspace});
+}
+
+// The same of a call that its caller has routed. Its groups are none of the plan's business.
+tvm::ffi::Tensor fused_moe_prerouted(TensorView topk_ids, TensorView topk_weights, TensorView hidden_states,
+                                     TensorView hidden_states_scale, TensorView gemm1_weights,
+                                     TensorView gemm1_weights_scale, TensorView gemm2_weights,
+                                     TensorView gemm2_weights_scale, std::int64_t local_expert_offset,
+                                     const OptionalTensor& output, std::int64_t experts, bool gate_first,
+                                     std::int64_t backend, const Optional<PlanRef>& given_plan,
+                                     const OptionalTensor& workspace) {
+  const Weights weights = weights_of(std::nullopt, gemm1_weights, gemm1_weights_scale, gemm2_weights,
+                                     gemm2_weights_scale, local_expert_offset, 1.0);
+  require_rank("topk_ids", topk_ids, 2, "[T, K]");
+  Geometry geometry = geometry_of(gemm2_weights);
+  geometry.experts = to_int32("experts", experts);
+  geometry.top_k = to_int32("topk_ids", topk_ids.size(1));
+  geometry.n_group = 1;
+  geometry.topk_group = 1;
+  const Planned with = planned(given_plan, geometry, hidden_states, gate_first, backend);
+  return run_prerouted(bind(with.plan, weights), topk_ids, topk_weights, hidden_states, hidden_states_scale,
+                       {with.plan.workspace(), with.device, output, workspace});
 }
 
 }  // namespace
@@ -219,5 +281,7 @@ TVM_FFI_DLL_EXPORT_TYPED_FUNC(plan_path, blockmoe::python::plan_path);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(plan_explain, blockmoe::python::plan_explain);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(plan_bind, blockmoe::python::plan_bind);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(bound_run, blockmoe::python::bound_run);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(bound_run_prerouted, blockmoe::python::bound_run_prerouted);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(fused_moe, blockmoe::python::fused_moe);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(fused_moe_prerouted, blockmoe::python::fused_moe_prerouted);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(forget_plans, blockmoe::python::forget_plans);

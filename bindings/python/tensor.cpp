@@ -14,8 +14,9 @@ DType dtype_of(const char* argument, DLDataType type) {
   };
   if (is(kDLFloat, 32)) return DType::float32;
   if (is(kDLBfloat, 16) || is(kDLUInt, 16)) return DType::bfloat16;
+  if (is(kDLInt, 32)) return DType::int32;
   if (is(kDLFloat8_e4m3fn, 8) || is(kDLUInt, 8)) return DType::float8_e4m3;
-  refuse(argument, "type " + text_of(type), "float32, bfloat16 (or uint16) or float8_e4m3fn (or uint8)");
+  refuse(argument, "type " + text_of(type), "float32, bfloat16 (or uint16), float8_e4m3fn (or uint8) or int32");
 }
 
 }  // namespace

@@ -14,7 +14,9 @@ plan_path = _module.plan_path
 plan_explain = _module.plan_explain
 plan_bind = _module.plan_bind
 bound_run = _module.bound_run
+bound_run_prerouted = _module.bound_run_prerouted
 fused_moe = _module.fused_moe
+fused_moe_prerouted = _module.fused_moe_prerouted
 
 # The parent's plans have threads that a child does not.
 os.register_at_fork(after_in_child=_module.forget_plans)

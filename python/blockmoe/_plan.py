@@ -103,6 +103,63 @@ class BoundPlan:
         )
         return made if given is None else given
 
+    @overload
+    def run_prerouted(
+        self,
+        topk_ids: DLPackTensor,
+        topk_weights: DLPackTensor,
+        hidden_states: DLPackTensor,
+        hidden_states_scale: DLPackTensor,
+        output: Output,
+        *,
+        workspace: DLPackTensor | None = None,
+    ) -> Output: ...
+
+    @overload
+    def run_prerouted(
+        self,
+        topk_ids: DLPackTensor,
+        topk_weights: DLPackTensor,
+        hidden_states: DLPackTensor,
+        hidden_states_scale: DLPackTensor,
+        output: None = None,
+        *,
+        workspace: DLPackTensor | None = None,
+    ) -> Any: ...
+
+    def run_prerouted(
+        self,
+        topk_ids: DLPackTensor,
+        topk_weights: DLPackTensor,
+        hidden_states: DLPackTensor,
+        hidden_states_scale: DLPackTensor,
+        output: DLPackTensor | None = None,
+        *,
+        workspace: DLPackTensor | None = None,
+    ) -> Any:
+        """run() of a step that the caller has routed; on the CPU alone so far.
+
+        Args:
+            topk_ids: [T, top_k] int32, global numbers of experts. One that is negative, E or more, not on this rank, or
+                earlier in the row, is skipped.
+            topk_weights: [T, top_k] f32, used as they are.
+            hidden_states, hidden_states_scale, output, workspace: as of run().
+
+        Raises:
+            ValueError, RuntimeError: as of run(); ValueError on the GPU backends too, which have no such entry yet.
+        """
+        given = output if output is not None else new_numpy_output(hidden_states)
+        made = _core.bound_run_prerouted(
+            self._handle,
+            lend("topk_ids", topk_ids),
+            lend("topk_weights", topk_weights),
+            lend("hidden_states", hidden_states),
+            lend("hidden_states_scale", hidden_states_scale),
+            lend_optional("output", given, written=True),
+            lend_optional("workspace", workspace, written=True),
+        )
+        return made if given is None else given
+
 
 class Plan:
     """The choice of kernels and sizes for one geometry, device and largest T. Immutable; free to be used from several threads.

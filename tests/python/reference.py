@@ -45,7 +45,7 @@ def random_layer(tokens: int, *, seed: int = 0, offset: int = 0, local: int = 16
 
     return Layer(
         routing_logits=floats(tokens, experts),
-        routing_bias=floats(experts).astype(ml_dtypes.bfloat16).astype(np.float32),
+        routing_bias=(floats(experts) / 10).astype(ml_dtypes.bfloat16).astype(np.float32),
         hidden_states=codes(tokens, hidden),
         hidden_states_scale=floats(hidden // BLOCK, tokens),
         gemm1_weights=codes(local, 2 * intermediate, hidden),
