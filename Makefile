@@ -58,11 +58,11 @@ test-build: setup-test $(BUILD)/build.ninja  ## Build and test, the README's exa
 	@$(call ctest,$(PRESET),$(JOBS))
 
 test-python: setup-python $(BUILD)/build.ninja  ## Build the Python wheel, install it in a clean environment, test it there
-	@cmake --build $(BUILD) -j $(JOBS) -- --quiet
+	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe blockmoe_cli -- --quiet
 	@tools/test_python.sh $(BUILD) build/python requirements/python.txt
 
 test-python-torch: setup-python $(BUILD)/build.ninja  ## The same with PyTorch (2.5 GB): its tensors, torch.compile, torch.export
-	@cmake --build $(BUILD) -j $(JOBS) -- --quiet
+	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe blockmoe_cli -- --quiet
 	@tools/test_python.sh $(BUILD) build/python-torch requirements/python.txt requirements/torch.txt
 
 test-sanitized: setup-test build/asan/build.ninja  ## The same tests under AddressSanitizer and UBSan

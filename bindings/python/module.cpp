@@ -47,7 +47,7 @@ DeviceInfo device_named(const std::string& name) {
     }
   }
   const bool is_here = device.type == DeviceType::cuda || name == "cpu";
-  Result<DeviceInfo> info = is_here ? query_device(device) : describe_device(name);
+  const Result<DeviceInfo> info = is_here ? query_device(device) : describe_device(name);
   require_ok(info.status());
   return info.value();
 }
@@ -76,9 +76,9 @@ PlanRef make_plan(std::int64_t max_tokens, std::int64_t experts, std::int64_t hi
   options.max_sms = to_int32("max_sms", max_sms);
   options.max_threads = to_int32("max_threads", max_threads);
   const DeviceInfo info = device_named(device);
-  Result<Plan> plan = Plan::create(geometry, max_tokens, info, options);
+  const Result<Plan> plan = Plan::create(geometry, max_tokens, info, options);
   require_ok(plan.status());
-  return PlanRef(tvm::ffi::make_object<PlanObject>(std::move(plan).value(), info.device));
+  return PlanRef(tvm::ffi::make_object<PlanObject>(plan.value(), info.device));
 }
 
 std::int64_t plan_workspace_bytes(const PlanRef& plan) {
@@ -111,9 +111,9 @@ Weights weights_of(const OptionalTensor& routing_bias, const TensorView& gemm1_w
 }
 
 BoundPlan bind(const Plan& plan, const Weights& weights) {
-  Result<BoundPlan> bound = plan.bind(weights);
+  const Result<BoundPlan> bound = plan.bind(weights);
   require_ok(bound.status());
-  return std::move(bound).value();
+  return bound.value();
 }
 
 BoundPlanRef plan_bind(const PlanRef& plan, const OptionalTensor& routing_bias, TensorView gemm1_weights,

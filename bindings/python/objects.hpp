@@ -13,7 +13,7 @@ namespace blockmoe::python {
 
 class PlanObject : public tvm::ffi::Object {
  public:
-  explicit PlanObject(Plan made, Device where) : plan(std::move(made)), device(where) {}
+  PlanObject(const Plan& made, Device where) : plan(made), device(where) {}
   TVM_FFI_DECLARE_OBJECT_INFO_FINAL("blockmoe.Plan", PlanObject, tvm::ffi::Object);
 
   Plan plan;
@@ -28,8 +28,8 @@ class PlanRef : public tvm::ffi::ObjectRef {
 
 class BoundPlanObject : public tvm::ffi::Object {
  public:
-  BoundPlanObject(BoundPlan made, WorkspaceNeed needed, Device where)
-      : bound(std::move(made)), need(needed), device(where) {}
+  BoundPlanObject(const BoundPlan& made, WorkspaceNeed needed, Device where)
+      : bound(made), need(needed), device(where) {}
   TVM_FFI_DECLARE_OBJECT_INFO_FINAL("blockmoe.BoundPlan", BoundPlanObject, tvm::ffi::Object);
 
   BoundPlan bound;

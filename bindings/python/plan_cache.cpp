@@ -50,9 +50,9 @@ Cache*& cache() {
 Plan make_plan(const Geometry& geometry, std::int64_t max_tokens, Device device, const Options& options) {
   const Result<DeviceInfo> info = query_device(device);
   require_ok(info.status());
-  Result<Plan> plan = Plan::create(geometry, max_tokens, info.value(), options);
+  const Result<Plan> plan = Plan::create(geometry, max_tokens, info.value(), options);
   require_ok(plan.status());
-  return std::move(plan).value();
+  return plan.value();
 }
 
 }  // namespace
