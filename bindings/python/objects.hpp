@@ -3,8 +3,6 @@
 
 #include <tvm/ffi/tvm_ffi.h>
 
-#include <utility>
-
 #include "blockmoe/blockmoe.hpp"
 
 namespace blockmoe::python {
