@@ -101,7 +101,8 @@ def fused_moe(
         local_expert_offset: global number of local expert 0; experts outside [0, E) get no rows.
         routed_scaling_factor: finite; 2.5 for DeepSeek-V3.
         output: [T, H] bf16, 16-byte aligned; a row pitch that is a multiple of 8 is accepted; overlaps no other argument.
-            None: a new one from the framework of hidden_states (NumPy: uint16).
+            None: a new one from the framework of hidden_states (NumPy: uint16; one that lends no allocator: a tvm_ffi.Tensor, on
+            the CPU alone).
         top_k, n_group, topk_group: see above. A plan has its own.
         gate_first: gemm1_weights holds gate rows first, then up rows. A plan has its own.
         backend: "auto", "cpu", "portable" or "hopper". A plan has its own.

@@ -81,7 +81,8 @@ class BoundPlan:
             hidden_states: [T, H] e4m3 or uint8, 16-byte aligned; a row pitch that is a multiple of 16 is accepted.
             hidden_states_scale: [H/128, T] f32, one factor for 128 values of a token, T the fast axis; a pitch is accepted.
             output: [T, H] bf16 or uint16, 16-byte aligned; a row pitch that is a multiple of 8 is accepted. None: a new one
-                from the framework of hidden_states (NumPy: uint16).
+                from the framework of hidden_states (NumPy: uint16; one that lends no allocator: a tvm_ffi.Tensor, on the CPU
+                alone).
             workspace: [plan.workspace_bytes or more] uint8, contiguous, on the plan's device, of calls that never run at the
                 same time. None: one from the framework's allocator (for the CPU without one, the heap).
 
