@@ -6,6 +6,8 @@
 #include <limits>
 #include <vector>
 
+#include "cpu/run.hpp"
+#include "cpu_call.hpp"
 #include "cpu_reference.hpp"
 #include "library_call.hpp"
 #include "random_call.hpp"
@@ -55,6 +57,25 @@ TEST(Prerouted, picks_of_the_routed_call_give_its_bits) {
   for (std::uint64_t seed = 0; seed < 40; ++seed) {
     const RandomCall call(random_recipe(seed));
     EXPECT_EQ(run(call, routing_of(call)), run_library(call).packed()) << call.recipe();
+  }
+}
+
+TEST(Prerouted, however_a_call_is_cut_it_gives_the_same_bits) {
+  CallRecipe recipe = small_recipe();
+  recipe.tokens = 21;
+  const RandomCall call(recipe);
+  const Routing routing = routing_of(call);
+  const std::vector<std::uint16_t> whole = run(call, routing);
+  const api::Picks picks = {
+      .experts = routing.ids.data(), .experts_pitch = 4, .weights = routing.weights.data(), .weights_pitch = 4};
+  for (const std::int64_t block_tokens : {1, 4, 20}) {
+    cpu::Sizes sizes = cpu::choose_sizes(recipe.geometry, recipe.tokens, 2);
+    sizes.block_tokens = block_tokens;
+    const CpuCall cut(call, cpu::best_instruction_set(), sizes, 0, recipe.tokens);
+    cpu::Call on_picks = cut.call();
+    on_picks.given_picks = &picks;
+    cpu::run(on_picks);
+    EXPECT_EQ(cut.output(), whole) << block_tokens;
   }
 }
 
