@@ -4,7 +4,7 @@ from typing import Any, overload
 
 from . import _core
 from ._plan import Plan
-from ._tensors import DLPackTensor, Output, lend, lend_optional, new_numpy_output
+from ._tensors import DLPackTensor, Output, lend, lend_optional, new_numpy_output, raise_by_name
 
 _OPTIONS = (8, 8, 4, False, "auto")
 
@@ -124,24 +124,39 @@ def fused_moe(
     if plan is not None and (top_k, n_group, topk_group, gate_first, backend) != _OPTIONS:
         raise ValueError("plan: given beside top_k, n_group, topk_group, gate_first or backend, expected one of the two")
     given = output if output is not None else new_numpy_output(hidden_states)
-    made = _core.fused_moe(
-        lend("routing_logits", routing_logits),
-        lend_optional("routing_bias", routing_bias),
-        lend("hidden_states", hidden_states),
-        lend("hidden_states_scale", hidden_states_scale),
-        lend("gemm1_weights", gemm1_weights),
-        lend("gemm1_weights_scale", gemm1_weights_scale),
-        lend("gemm2_weights", gemm2_weights),
-        lend("gemm2_weights_scale", gemm2_weights_scale),
-        local_expert_offset,
-        routed_scaling_factor,
-        lend_optional("output", given, written=True),
-        top_k,
-        n_group,
-        topk_group,
-        gate_first,
-        _core.backend_number(backend),
-        None if plan is None else plan._handle,
-        lend_optional("workspace", workspace, written=True),
-    )
+    try:
+        made = _core.fused_moe(
+            lend("routing_logits", routing_logits),
+            lend_optional("routing_bias", routing_bias),
+            lend("hidden_states", hidden_states),
+            lend("hidden_states_scale", hidden_states_scale),
+            lend("gemm1_weights", gemm1_weights),
+            lend("gemm1_weights_scale", gemm1_weights_scale),
+            lend("gemm2_weights", gemm2_weights),
+            lend("gemm2_weights_scale", gemm2_weights_scale),
+            local_expert_offset,
+            routed_scaling_factor,
+            lend_optional("output", given, written=True),
+            top_k,
+            n_group,
+            topk_group,
+            gate_first,
+            _core.backend_number(backend),
+            None if plan is None else plan._handle,
+            lend_optional("workspace", workspace, written=True),
+        )
+    except RuntimeError as error:
+        raise_by_name(
+            error,
+            routing_logits=routing_logits,
+            routing_bias=routing_bias,
+            hidden_states=hidden_states,
+            hidden_states_scale=hidden_states_scale,
+            gemm1_weights=gemm1_weights,
+            gemm1_weights_scale=gemm1_weights_scale,
+            gemm2_weights=gemm2_weights,
+            gemm2_weights_scale=gemm2_weights_scale,
+            output=given,
+            workspace=workspace,
+        )
     return made if given is None else given

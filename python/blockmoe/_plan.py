@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, overload
 
 from . import _core
-from ._tensors import DLPackTensor, Output, lend, lend_optional, new_numpy_output
+from ._tensors import DLPackTensor, Output, lend, lend_optional, new_numpy_output, raise_by_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,14 +94,24 @@ class BoundPlan:
             RuntimeError: the device refused work; the output's contents are unspecified.
         """
         given = output if output is not None else new_numpy_output(hidden_states)
-        made = _core.bound_run(
-            self._handle,
-            lend("routing_logits", routing_logits),
-            lend("hidden_states", hidden_states),
-            lend("hidden_states_scale", hidden_states_scale),
-            lend_optional("output", given, written=True),
-            lend_optional("workspace", workspace, written=True),
-        )
+        try:
+            made = _core.bound_run(
+                self._handle,
+                lend("routing_logits", routing_logits),
+                lend("hidden_states", hidden_states),
+                lend("hidden_states_scale", hidden_states_scale),
+                lend_optional("output", given, written=True),
+                lend_optional("workspace", workspace, written=True),
+            )
+        except RuntimeError as error:
+            raise_by_name(
+                error,
+                routing_logits=routing_logits,
+                hidden_states=hidden_states,
+                hidden_states_scale=hidden_states_scale,
+                output=given,
+                workspace=workspace,
+            )
         return made if given is None else given
 
     @overload
@@ -150,15 +160,26 @@ class BoundPlan:
             ValueError, RuntimeError: as of run(); ValueError on the GPU backends too, which have no such entry yet.
         """
         given = output if output is not None else new_numpy_output(hidden_states)
-        made = _core.bound_run_prerouted(
-            self._handle,
-            lend("topk_ids", topk_ids),
-            lend("topk_weights", topk_weights),
-            lend("hidden_states", hidden_states),
-            lend("hidden_states_scale", hidden_states_scale),
-            lend_optional("output", given, written=True),
-            lend_optional("workspace", workspace, written=True),
-        )
+        try:
+            made = _core.bound_run_prerouted(
+                self._handle,
+                lend("topk_ids", topk_ids),
+                lend("topk_weights", topk_weights),
+                lend("hidden_states", hidden_states),
+                lend("hidden_states_scale", hidden_states_scale),
+                lend_optional("output", given, written=True),
+                lend_optional("workspace", workspace, written=True),
+            )
+        except RuntimeError as error:
+            raise_by_name(
+                error,
+                topk_ids=topk_ids,
+                topk_weights=topk_weights,
+                hidden_states=hidden_states,
+                hidden_states_scale=hidden_states_scale,
+                output=given,
+                workspace=workspace,
+            )
         return made if given is None else given
 
 
@@ -243,14 +264,24 @@ class Plan:
             ValueError: a tensor is not as Weights says; the message names it.
         """
         w = weights
-        handle = _core.plan_bind(
-            self._handle,
-            lend_optional("routing_bias", w.routing_bias),
-            lend("gemm1_weights", w.gemm1_weights),
-            lend("gemm1_weights_scale", w.gemm1_weights_scale),
-            lend("gemm2_weights", w.gemm2_weights),
-            lend("gemm2_weights_scale", w.gemm2_weights_scale),
-            w.local_expert_offset,
-            w.routed_scaling_factor,
-        )
+        try:
+            handle = _core.plan_bind(
+                self._handle,
+                lend_optional("routing_bias", w.routing_bias),
+                lend("gemm1_weights", w.gemm1_weights),
+                lend("gemm1_weights_scale", w.gemm1_weights_scale),
+                lend("gemm2_weights", w.gemm2_weights),
+                lend("gemm2_weights_scale", w.gemm2_weights_scale),
+                w.local_expert_offset,
+                w.routed_scaling_factor,
+            )
+        except RuntimeError as error:
+            raise_by_name(
+                error,
+                routing_bias=w.routing_bias,
+                gemm1_weights=w.gemm1_weights,
+                gemm1_weights_scale=w.gemm1_weights_scale,
+                gemm2_weights=w.gemm2_weights,
+                gemm2_weights_scale=w.gemm2_weights_scale,
+            )
         return BoundPlan(handle, weights)

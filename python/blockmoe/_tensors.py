@@ -4,7 +4,7 @@ Nothing is copied: an array that can't be lent is an error that names the argume
 """
 
 import sys
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import tvm_ffi
 
@@ -40,6 +40,21 @@ def lend(argument: str, tensor: DLPackTensor, *, written: bool = False) -> Any:
 
 def lend_optional(argument: str, tensor: DLPackTensor | None, *, written: bool = False) -> Any:
     return None if tensor is None else lend(argument, tensor, written=written)
+
+
+def raise_by_name(error: RuntimeError, **tensors: DLPackTensor | None) -> NoReturn:
+    """Raises ValueError in the name of the first tensor that its framework does not lend, or else `error` itself.
+
+    Of PyTorch's tensors it is known only once a call has failed: one without storage, for example.
+    """
+    for argument, tensor in tensors.items():
+        try:
+            if tensor is not None:
+                tvm_ffi.from_dlpack(lend(argument, tensor))
+        except (BufferError, RuntimeError) as refusal:
+            reason = str(refusal).partition("\n")[0]
+            raise ValueError(f"{argument}: not lent by its framework ({reason})") from error
+    raise error
 
 
 def is_numpy(tensor: object) -> bool:

@@ -177,3 +177,13 @@ def test_a_non_contiguous_weight_is_refused_and_nothing_is_written(device):
     with pytest.raises(ValueError, match="^gemm1_weights: .*stride"):
         torch.ops.blockmoe.fused_moe_out(*inputs[:4], strided, *inputs[5:], output, **options)
     assert np.isnan(output.float().cpu().numpy()).all()
+
+
+@pytest.mark.parametrize("change", [lambda x: x.to("meta"), lambda x: x.to_sparse()], ids=["meta", "sparse"])
+@pytest.mark.parametrize("name", ["routing_bias", "hidden_states_scale", "gemm2_weights_scale"])
+def test_a_tensor_without_memory_to_lend_is_refused_by_name(name, change):
+    layer = random_layer(TOKENS)
+    given = arguments(Torch("cpu"), layer)
+    given[name] = change(given[name])
+    with pytest.raises(ValueError, match=f"^{name}: not lent by its framework"):
+        blockmoe.fused_moe(**given, **layer.routing)
