@@ -20,15 +20,15 @@ export CUDA
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-build setup-test build verify test test-build test-sanitized test-fuzz test-gpu test-gpu-here \
-        release-check solution format format-check tidy install clean
+.PHONY: help setup setup-build setup-test setup-python build verify test test-build test-python test-python-torch \
+        test-sanitized test-fuzz test-gpu test-gpu-here release-check solution format format-check tidy install clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: setup-test  ## Install what building and testing need: Debian packages, .venv, nvcc (with CUDA=1)
 
-setup-build setup-test:
+setup-build setup-test setup-python:
 	@tools/setup.sh $(@:setup-%=%)
 
 build/%/build.ninja: CMakePresets.json
@@ -39,7 +39,8 @@ $(BUILD)/build.ninja: OPTIONS := -DBLOCKMOE_UNITY=$(if $(CI),ON,OFF)
 
 # A folder of commands alone, a file each.
 build/tidy/build.ninja: CMakePresets.json
-	@$(call configure,$(PRESET),-B build/tidy -DBLOCKMOE_UNITY=OFF)
+	@$(call configure,$(PRESET),-B build/tidy -DBLOCKMOE_UNITY=OFF -DBLOCKMOE_PYTHON=ON \
+	  -DPython_EXECUTABLE=$(CURDIR)/.venv/bin/python3)
 
 build: setup-build $(BUILD)/build.ninja  ## Build everything
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -48,13 +49,21 @@ verify: setup-build $(BUILD)/build.ninja  ## Build, then check every benchmark s
 	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe_cli -- --quiet
 	@$(BUILD)/bin/blockmoe verify --all --device $(DEVICE)
 
-test: setup-test  ## Everything that CI runs: format, lint, tests, tests under sanitizers, fuzzing
+test: setup-test  ## Everything that CI runs: format, lint, tests, the wheel, tests under sanitizers, fuzzing
 	@tools/test.sh
 
 test-build: setup-test $(BUILD)/build.ninja  ## Build and test, the README's examples and outside projects too
 	@rm -f $(BUILD)/tests.xml
 	@cmake --build $(BUILD) -j $(JOBS)
 	@$(call ctest,$(PRESET),$(JOBS))
+
+test-python: setup-python $(BUILD)/build.ninja  ## Build the Python wheel, install it in a clean environment, test it there
+	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe blockmoe_cli -- --quiet
+	@tools/test_python.sh $(BUILD) build/python requirements/python.txt
+
+test-python-torch: setup-python $(BUILD)/build.ninja  ## The same with PyTorch (2.5 GB): its tensors, torch.compile, torch.export
+	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe blockmoe_cli -- --quiet
+	@tools/test_python.sh $(BUILD) build/python-torch requirements/python.txt requirements/torch.txt
 
 test-sanitized: setup-test build/asan/build.ninja  ## The same tests under AddressSanitizer and UBSan
 	@rm -f build/asan/tests.xml

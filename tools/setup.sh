@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# setup.sh build|test: installs what building (or also testing) needs and this machine lacks. Silent and quick when
+# setup.sh build|test|python: installs what building (or also testing, or the wheel) needs and this machine lacks. Silent and quick when
 # nothing is missing. CUDA=1: nvcc too, from PyPI, unless one is found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,8 +15,12 @@ case "${1:-}" in
     want="$want $for_test"
     requirements+=(requirements/tools.txt requirements/test.txt)
     ;;
+  python)
+    want="$want python3"
+    requirements+=(requirements/test.txt requirements/wheel.txt)
+    ;;
   *)
-    echo "usage: tools/setup.sh build|test" >&2
+    echo "usage: tools/setup.sh build|test|python" >&2
     exit 2
     ;;
 esac

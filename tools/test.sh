@@ -3,7 +3,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-parts=(format-check test-build test-sanitized test-fuzz tidy)
+parts=(format-check test-build test-python test-sanitized test-fuzz tidy)
 failed=()
 rm -f build/*/tests.xml
 for part in "${parts[@]}"; do

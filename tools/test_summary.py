@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Adds up ctest's JUnit reports and prints `N passed, N failed, N skipped`; exits 1 unless all is well.
+"""Adds up ctest's and pytest's JUnit reports and prints `N passed, N failed, N skipped`; exits 1 unless all is well.
 
 A part of `make test` that failed without a failed test of its own (a build, the format, the linter) counts as one
 failure, so that the line never says that all passed when something did not.
@@ -11,18 +11,22 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 
+def outcome(case: ElementTree.Element) -> str:
+    """passed, failed or skipped. A test that could not start is a failure, as it is to ctest."""
+    skip = case.find("skipped")
+    if case.get("status") is None:  # pytest's
+        if case.find("failure") is not None or case.find("error") is not None:
+            return "failed"
+        return "passed" if skip is None else "skipped"
+    if case.get("status") == "run":
+        return "passed"
+    return "skipped" if skip is not None and skip.get("message", "").startswith("SKIP") else "failed"
+
+
 def count(report: pathlib.Path) -> tuple[int, int, int]:
-    """Passed, failed and skipped tests of one report. A test that could not start is a failure, as it is to ctest."""
-    passed = failed = skipped = 0
-    for case in ElementTree.parse(report).getroot().iter("testcase"):
-        skip = case.find("skipped")
-        if case.get("status") == "run":
-            passed += 1
-        elif skip is not None and skip.get("message", "").startswith("SKIP"):
-            skipped += 1
-        else:
-            failed += 1
-    return passed, failed, skipped
+    """Passed, failed and skipped tests of one report."""
+    outcomes = [outcome(case) for case in ElementTree.parse(report).getroot().iter("testcase")]
+    return outcomes.count("passed"), outcomes.count("failed"), outcomes.count("skipped")
 
 
 def main() -> int:

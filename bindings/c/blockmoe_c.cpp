@@ -34,6 +34,8 @@ inline constexpr std::uint32_t kFirstSize<blockmoe_weights> = 456;
 template <>
 inline constexpr std::uint32_t kFirstSize<blockmoe_activations> = 272;
 template <>
+inline constexpr std::uint32_t kFirstSize<blockmoe_prerouted_activations> = 360;
+template <>
 inline constexpr std::uint32_t kFirstSize<blockmoe_workspace_need> = 24;
 
 }  // namespace blockmoe::api
@@ -57,7 +59,7 @@ static_assert(same(StatusCode::ok, BLOCKMOE_OK) && same(StatusCode::invalid_argu
               same(StatusCode::device_error, BLOCKMOE_DEVICE_ERROR) &&
               same(StatusCode::out_of_memory, BLOCKMOE_OUT_OF_MEMORY));
 static_assert(same(blockmoe::DType::float32, BLOCKMOE_FLOAT32) && same(blockmoe::DType::bfloat16, BLOCKMOE_BFLOAT16) &&
-              same(blockmoe::DType::float8_e4m3, BLOCKMOE_FLOAT8_E4M3));
+              same(blockmoe::DType::float8_e4m3, BLOCKMOE_FLOAT8_E4M3) && same(blockmoe::DType::int32, BLOCKMOE_INT32));
 static_assert(same(blockmoe::DeviceType::cpu, BLOCKMOE_DEVICE_CPU) &&
               same(blockmoe::DeviceType::cuda, BLOCKMOE_DEVICE_CUDA));
 static_assert(same(blockmoe::Backend::automatic, BLOCKMOE_BACKEND_AUTOMATIC) &&
@@ -187,6 +189,16 @@ blockmoe::Activations translate(const blockmoe_activations& c) {
   return activations;
 }
 
+blockmoe::PreroutedActivations translate(const blockmoe_prerouted_activations& c) {
+  blockmoe::PreroutedActivations activations;
+  activations.reserved = c.reserved;
+  activations.topk_ids = translate(c.topk_ids);
+  activations.topk_weights = translate(c.topk_weights);
+  activations.hidden_states = translate(c.hidden_states);
+  activations.hidden_states_scale = translate(c.hidden_states_scale);
+  return activations;
+}
+
 Status give_device(const Result<blockmoe::DeviceInfo>& found, blockmoe_device_info* info) {
   BLOCKMOE_RETURN_IF_ERROR(found.status());
   return api::write_struct("info", translate(found.value()), info);
@@ -298,6 +310,20 @@ blockmoe_status blockmoe_bound_plan_run(const blockmoe_bound_plan* bound, const 
     BLOCKMOE_RETURN_IF_ERROR(check_pointer("output", output));
     return bound->bound.run(translate(given), translate(*output), {.data = workspace, .bytes = workspace_bytes},
                             stream);
+  });
+}
+
+blockmoe_status blockmoe_bound_plan_run_prerouted(const blockmoe_bound_plan* bound,
+                                                  const blockmoe_prerouted_activations* activations,
+                                                  const blockmoe_tensor* output, void* workspace,
+                                                  size_t workspace_bytes, void* stream, blockmoe_error* error) {
+  return entry(error, [&]() -> Status {
+    blockmoe_prerouted_activations given = blockmoe_prerouted_activations_init();
+    BLOCKMOE_RETURN_IF_ERROR(check_pointer("bound", bound));
+    BLOCKMOE_RETURN_IF_ERROR(read("activations", activations, &given));
+    BLOCKMOE_RETURN_IF_ERROR(check_pointer("output", output));
+    return bound->bound.run_prerouted(translate(given), translate(*output),
+                                      {.data = workspace, .bytes = workspace_bytes}, stream);
   });
 }
 

@@ -45,7 +45,7 @@ enum {
 };
 
 /* dtype */
-enum { BLOCKMOE_FLOAT32 = 0, BLOCKMOE_BFLOAT16 = 1, BLOCKMOE_FLOAT8_E4M3 = 2 };
+enum { BLOCKMOE_FLOAT32 = 0, BLOCKMOE_BFLOAT16 = 1, BLOCKMOE_FLOAT8_E4M3 = 2, BLOCKMOE_INT32 = 3 };
 
 /* device_type */
 enum { BLOCKMOE_DEVICE_CPU = 0, BLOCKMOE_DEVICE_CUDA = 1 };
@@ -128,6 +128,15 @@ typedef struct blockmoe_activations {
   blockmoe_tensor hidden_states_scale;
 } blockmoe_activations;
 
+typedef struct blockmoe_prerouted_activations {
+  uint32_t struct_size;
+  uint32_t reserved; /* 0 */
+  blockmoe_tensor topk_ids;
+  blockmoe_tensor topk_weights;
+  blockmoe_tensor hidden_states;
+  blockmoe_tensor hidden_states_scale;
+} blockmoe_prerouted_activations;
+
 typedef struct blockmoe_workspace_need {
   uint32_t struct_size;
   int32_t init;
@@ -173,6 +182,12 @@ BLOCKMOE_API blockmoe_status blockmoe_bound_plan_run(const blockmoe_bound_plan* 
                                                      const blockmoe_activations* activations,
                                                      const blockmoe_tensor* output, void* workspace,
                                                      size_t workspace_bytes, void* stream, blockmoe_error* error);
+
+BLOCKMOE_API blockmoe_status blockmoe_bound_plan_run_prerouted(const blockmoe_bound_plan* bound,
+                                                               const blockmoe_prerouted_activations* activations,
+                                                               const blockmoe_tensor* output, void* workspace,
+                                                               size_t workspace_bytes, void* stream,
+                                                               blockmoe_error* error);
 
 /* Initialisers: zeros, the size, and the defaults of moe.hpp. */
 
@@ -221,6 +236,13 @@ static inline blockmoe_weights blockmoe_weights_init(void) {
 
 static inline blockmoe_activations blockmoe_activations_init(void) {
   blockmoe_activations activations;
+  memset(&activations, 0, sizeof activations);
+  activations.struct_size = sizeof activations;
+  return activations;
+}
+
+static inline blockmoe_prerouted_activations blockmoe_prerouted_activations_init(void) {
+  blockmoe_prerouted_activations activations;
   memset(&activations, 0, sizeof activations);
   activations.struct_size = sizeof activations;
   return activations;

@@ -8,7 +8,7 @@
 //
 // Shapes use T tokens of a call, E experts over all ranks, L experts on this rank, H hidden, I intermediate.
 //
-// Geometry, Options, DeviceInfo, Weights and Activations begin with their own size, set by their initialiser: the
+// Geometry, Options, DeviceInfo, Weights, Activations and PreroutedActivations begin with their own size, set by their initialiser: the
 // library reads and writes only what the caller's version of a struct holds, so fields added later (at the end, with 0
 // meaning "as before") break nobody. The other structs are frozen.
 //
@@ -82,6 +82,18 @@ struct Activations {
   Tensor routing_logits;       ///< [T, E] f32 or bf16; a row pitch is accepted
   Tensor hidden_states;        ///< [T, H] e4m3, 16-byte aligned; a row pitch that is a multiple of 16 is accepted
   Tensor hidden_states_scale;  ///< [H/128, T] f32, T the fast axis; a pitch (padded T) is accepted
+};
+
+/// What a step brings when the caller has routed it. K is the geometry's top_k. All tensors on the plan's device.
+struct PreroutedActivations {
+  std::uint32_t struct_size = sizeof(PreroutedActivations);
+  std::uint32_t reserved = 0;
+  /// [T, K] int32, global numbers of experts; a row pitch is accepted. A number that is negative, E or more, or not on
+  /// this rank is skipped, and so is one that stands earlier in the token's row
+  Tensor topk_ids;
+  Tensor topk_weights;  ///< [T, K] f32, used as they are: routed_scaling_factor is not applied; a row pitch is accepted
+  Tensor hidden_states;        ///< as in Activations
+  Tensor hidden_states_scale;  ///< as in Activations
 };
 
 /// What the workspace must hold before a plan's first call on it.
@@ -160,6 +172,13 @@ class BLOCKMOE_API BoundPlan {
   /// or any input. T = 0 is valid and writes nothing; null data and a null workspace are accepted then.
   Status run(const Activations& activations, const Tensor& output, const Workspace& workspace,
              Stream stream = nullptr) const;
+
+  /// The same without routing: a token's row is the sum of its picks in the order in which they stand, so that the picks
+  /// and weights that run() makes give its bits. The weights' routing_bias and routed_scaling_factor are not looked at.
+  ///
+  /// unsupported on the GPU backends, which have no such entry yet.
+  Status run_prerouted(const PreroutedActivations& activations, const Tensor& output, const Workspace& workspace,
+                       Stream stream = nullptr) const;
 
  private:
   struct State;

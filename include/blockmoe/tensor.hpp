@@ -10,7 +10,7 @@
 
 namespace blockmoe {
 
-enum class DType : std::int32_t { float32 = 0, bfloat16 = 1, float8_e4m3 = 2 };
+enum class DType : std::int32_t { float32 = 0, bfloat16 = 1, float8_e4m3 = 2, int32 = 3 };
 
 enum class DeviceType : std::int32_t { cpu = 0, cuda = 1 };
 

@@ -107,7 +107,7 @@ Status run(const PlanRequest& request, const BackendPlan&, const BackendBinding&
 
 template <kernels::Path kPath>
 BackendEntry entry(Backend backend, const char* name) {
-  return {backend, name, DeviceType::cuda, supports<kPath>, plan<kPath>, bind, run};
+  return {backend, name, DeviceType::cuda, supports<kPath>, plan<kPath>, bind, run, nullptr};
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "api/backends.hpp"
 #include "api/guard.hpp"
+#include "api/refusal.hpp"
 #include "api/return_if_error.hpp"
 #include "api/validate.hpp"
 #include "blockmoe/moe.hpp"
@@ -77,6 +78,23 @@ Status BoundPlan::run(const Activations& activations, const Tensor& output, cons
     if (call.tokens == 0) return {};
     return plan.entry.run(plan.request, plan.decided, state_->binding, state_->weights.weights, call, workspace.data,
                           stream);
+  });
+}
+
+Status BoundPlan::run_prerouted(const PreroutedActivations& activations, const Tensor& output,
+                                const Workspace& workspace, Stream stream) const {
+  return api::guarded([&]() -> Status {
+    const Plan::State& plan = *state_->plan;
+    if (plan.entry.run_prerouted == nullptr) {
+      return {StatusCode::unsupported, api::join("topk_ids: the backend ", plan.entry.name, " takes no picks yet")};
+    }
+    contract::Activations call;
+    api::Picks picks;
+    BLOCKMOE_RETURN_IF_ERROR(api::validate_prerouted_call(activations, output, workspace, plan.request,
+                                                          plan.decided.workspace, state_->weights, &call, &picks));
+    if (call.tokens == 0) return {};
+    return plan.entry.run_prerouted(plan.request, plan.decided, state_->binding, state_->weights.weights, call, picks,
+                                    workspace.data, stream);
   });
 }
 

@@ -22,6 +22,8 @@ std::string text_of(DType dtype) {
       return "bfloat16";
     case DType::float8_e4m3:
       return "float8_e4m3";
+    case DType::int32:
+      return "int32";
   }
   return join("number ", static_cast<std::int32_t>(dtype));
 }

@@ -37,7 +37,7 @@ using Sizes = std::array<std::int64_t, 3>;  // the first `rank` of them count
 enum class Fault { none, shape, type, device, gaps, pitch, null, alignment };
 
 inline std::int64_t bytes_of(DType dtype) {
-  if (dtype == DType::float32) return 4;
+  if (dtype == DType::float32 || dtype == DType::int32) return 4;
   return dtype == DType::bfloat16 ? 2 : 1;
 }
 

@@ -2,6 +2,7 @@
 #include "api/validate.hpp"
 
 #include <cmath>
+#include <span>
 
 #include "api/refusal.hpp"
 #include "api/return_if_error.hpp"
@@ -14,6 +15,7 @@ constexpr std::int64_t kVector = 16;  // bytes that kernels read and write at on
 constexpr std::array<DType, 2> kE4m3 = {DType::float8_e4m3, DType::float8_e4m3};
 constexpr std::array<DType, 2> kF32 = {DType::float32, DType::float32};
 constexpr std::array<DType, 2> kBf16 = {DType::bfloat16, DType::bfloat16};
+constexpr std::array<DType, 2> kInt32 = {DType::int32, DType::int32};
 constexpr std::array<DType, 2> kF32OrBf16 = {DType::float32, DType::bfloat16};
 
 constexpr TensorRule kBias = {.name = "routing_bias", .axes = "[E]", .rank = 1, .dtypes = kF32OrBf16, .optional = true};
@@ -47,6 +49,15 @@ constexpr TensorRule kLogits = {.name = "routing_logits",
                                 .pitch_multiple = 1,
                                 .source = "hidden_states",
                                 .source_detail = ", a logit for each expert of the plan"};
+constexpr TensorRule kIds = {.name = "topk_ids",
+                             .axes = "[T, K]",
+                             .rank = 2,
+                             .dtypes = kInt32,
+                             .pitch_multiple = 1,
+                             .source = "hidden_states",
+                             .source_detail = ", as many picks as the plan's top_k"};
+constexpr TensorRule kPickWeights = {
+    .name = "topk_weights", .axes = "[T, K]", .rank = 2, .dtypes = kF32, .pitch_multiple = 1, .source = "topk_ids"};
 constexpr TensorRule kHiddenScale = {.name = "hidden_states_scale",
                                      .axes = "[H/128, T]",
                                      .rank = 2,
@@ -118,20 +129,18 @@ Status check_workspace(const Workspace& workspace, const WorkspaceNeed& need) {
 }
 
 // What a call writes overlaps nothing else that it touches.
-Status check_overlaps(const Activations& activations, const Tensor& output, const Workspace& workspace,
+Status check_overlaps(std::span<const TensorCheck> inputs, const Tensor& output, const Workspace& workspace,
                       const WorkspaceNeed& need, const CheckedWeights& bound) {
   const auto start = reinterpret_cast<std::uintptr_t>(workspace.data);
   const ByteRange scratch = {"workspace", start, start + need.bytes};
   const ByteRange result = range_of("output", output);
-  const std::array<ByteRange, 3> inputs = {range_of("routing_logits", activations.routing_logits),
-                                           range_of("hidden_states", activations.hidden_states),
-                                           range_of("hidden_states_scale", activations.hidden_states_scale)};
   const auto refuse_overlap = [](const ByteRange& written, const ByteRange& other) {
     return refuse(written.name, join("overlaps ", other.name), "memory of its own");
   };
   if (scratch.overlaps(result)) return refuse_overlap(scratch, result);
   for (const ByteRange& written : {result, scratch}) {
-    for (const ByteRange& input : inputs) {
+    for (const TensorCheck& check : inputs) {
+      const ByteRange input = range_of(check.rule.name, check.tensor);
       if (written.overlaps(input)) return refuse_overlap(written, input);
     }
     for (const ByteRange& input : bound.ranges) {
@@ -141,15 +150,37 @@ Status check_overlaps(const Activations& activations, const Tensor& output, cons
   return {};
 }
 
-contract::Activations contract_of(const Activations& activations, const Tensor& output) {
-  return {.tokens = activations.hidden_states.dim(0),
-          .routing_logits = activations.routing_logits.data,
-          .routing_logits_type = float_type(activations.routing_logits.dtype),
-          .routing_logits_pitch = pitch_of(activations.routing_logits),
-          .hidden = address_of<const std::uint8_t>(activations.hidden_states),
-          .hidden_pitch = pitch_of(activations.hidden_states),
-          .hidden_scale = address_of<const float>(activations.hidden_states_scale),
-          .hidden_scale_pitch = pitch_of(activations.hidden_states_scale),
+// The number of tokens, where hidden_states has the rank to tell it.
+std::int64_t tokens_of(const Tensor& hidden) {
+  return hidden.rank == kHidden.rank ? hidden.dim(0) : kUnknownTokens;
+}
+
+Status check_tokens(const Tensor& hidden, std::int64_t max_tokens) {
+  const std::int64_t tokens = tokens_of(hidden);
+  if (hidden.rank != kHidden.rank || (tokens >= 0 && tokens <= max_tokens)) return {};
+  return refuse("hidden_states", join("T = ", tokens), join("0 to ", max_tokens), "max_tokens of the plan");
+}
+
+// All tensors of a call, the output last. With no tokens only forms are looked at, no address and no workspace.
+Status check_call(std::span<const TensorCheck> checks, std::int64_t tokens, const Workspace& workspace,
+                  const WorkspaceNeed& need, const CheckedWeights& bound) {
+  for (const TensorCheck& check : checks) {
+    if (const Fault fault = check.form_fault(); fault != Fault::none) return check.refuse(fault);
+  }
+  if (tokens == 0) return {};
+  for (const TensorCheck& check : checks) {
+    if (const Fault fault = check.address_fault(); fault != Fault::none) return check.refuse(fault);
+  }
+  BLOCKMOE_RETURN_IF_ERROR(check_workspace(workspace, need));
+  return check_overlaps(checks.first(checks.size() - 1), checks.back().tensor, workspace, need, bound);
+}
+
+contract::Activations contract_of(const Tensor& hidden, const Tensor& hidden_scale, const Tensor& output) {
+  return {.tokens = hidden.dim(0),
+          .hidden = address_of<const std::uint8_t>(hidden),
+          .hidden_pitch = pitch_of(hidden),
+          .hidden_scale = address_of<const float>(hidden_scale),
+          .hidden_scale_pitch = pitch_of(hidden_scale),
           .output = address_of<std::uint16_t>(output),
           .output_pitch = pitch_of(output)};
 }
@@ -185,26 +216,48 @@ Status validate_call(const Activations& activations, const Tensor& output, const
   const contract::Geometry& g = plan.geometry;
   const Device device = plan.device.device;
   const Tensor& hidden = given.hidden_states;
-  const std::int64_t tokens = hidden.rank == kHidden.rank ? hidden.dim(0) : kUnknownTokens;
-  if (hidden.rank == kHidden.rank && (tokens < 0 || tokens > plan.max_tokens)) {
-    return refuse("hidden_states", join("T = ", tokens), join("0 to ", plan.max_tokens), "max_tokens of the plan");
-  }
+  const std::int64_t tokens = tokens_of(hidden);
+  BLOCKMOE_RETURN_IF_ERROR(check_tokens(hidden, plan.max_tokens));
   const std::array<TensorCheck, 4> checks = {{
       {hidden, kHidden, {tokens, g.hidden}, device},
       {given.routing_logits, kLogits, {tokens, g.experts}, device, &hidden},
       {given.hidden_states_scale, kHiddenScale, {g.hidden_blocks(), tokens}, device, &hidden},
       {output, kOutput, {tokens, g.hidden}, device, &hidden},
   }};
-  for (const TensorCheck& check : checks) {
-    if (const Fault fault = check.form_fault(); fault != Fault::none) return check.refuse(fault);
-  }
-  *call = contract_of(given, output);
-  if (tokens == 0) return {};
-  for (const TensorCheck& check : checks) {
-    if (const Fault fault = check.address_fault(); fault != Fault::none) return check.refuse(fault);
-  }
-  BLOCKMOE_RETURN_IF_ERROR(check_workspace(workspace, need));
-  return check_overlaps(given, output, workspace, need, bound);
+  BLOCKMOE_RETURN_IF_ERROR(check_call(checks, tokens, workspace, need, bound));
+  *call = contract_of(hidden, given.hidden_states_scale, output);
+  call->routing_logits = given.routing_logits.data;
+  call->routing_logits_type = float_type(given.routing_logits.dtype);
+  call->routing_logits_pitch = pitch_of(given.routing_logits);
+  return {};
+}
+
+Status validate_prerouted_call(const PreroutedActivations& activations, const Tensor& output,
+                               const Workspace& workspace, const PlanRequest& plan, const WorkspaceNeed& need,
+                               const CheckedWeights& bound, contract::Activations* call, Picks* picks) {
+  PreroutedActivations given;
+  BLOCKMOE_RETURN_IF_ERROR(read_struct("activations", activations, &given));
+  if (given.reserved != 0) return refuse("activations.reserved", join(given.reserved), "0");
+
+  const contract::Geometry& g = plan.geometry;
+  const Device device = plan.device.device;
+  const Tensor& hidden = given.hidden_states;
+  const std::int64_t tokens = tokens_of(hidden);
+  BLOCKMOE_RETURN_IF_ERROR(check_tokens(hidden, plan.max_tokens));
+  const std::array<TensorCheck, 5> checks = {{
+      {hidden, kHidden, {tokens, g.hidden}, device},
+      {given.topk_ids, kIds, {tokens, g.top_k}, device, &hidden},
+      {given.topk_weights, kPickWeights, {tokens, g.top_k}, device, &given.topk_ids},
+      {given.hidden_states_scale, kHiddenScale, {g.hidden_blocks(), tokens}, device, &hidden},
+      {output, kOutput, {tokens, g.hidden}, device, &hidden},
+  }};
+  BLOCKMOE_RETURN_IF_ERROR(check_call(checks, tokens, workspace, need, bound));
+  *call = contract_of(hidden, given.hidden_states_scale, output);
+  *picks = {.experts = address_of<const std::int32_t>(given.topk_ids),
+            .experts_pitch = pitch_of(given.topk_ids),
+            .weights = address_of<const float>(given.topk_weights),
+            .weights_pitch = pitch_of(given.topk_weights)};
+  return {};
 }
 
 }  // namespace blockmoe::api

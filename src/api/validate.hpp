@@ -26,6 +26,8 @@ template <>
 inline constexpr std::uint32_t kFirstSize<Weights> = 456;
 template <>
 inline constexpr std::uint32_t kFirstSize<Activations> = 272;
+template <>
+inline constexpr std::uint32_t kFirstSize<PreroutedActivations> = 360;
 
 Result<PlanRequest> validate_plan(const Geometry& geometry, std::int64_t max_tokens, const DeviceInfo& device,
                                   const Options& options);
@@ -41,5 +43,10 @@ Result<CheckedWeights> validate_weights(const Weights& weights, const PlanReques
 Status validate_call(const Activations& activations, const Tensor& output, const Workspace& workspace,
                      const PlanRequest& plan, const WorkspaceNeed& need, const CheckedWeights& bound,
                      contract::Activations* call);
+
+/// The same for a call with the caller's picks; *call then has no logits.
+Status validate_prerouted_call(const PreroutedActivations& activations, const Tensor& output,
+                               const Workspace& workspace, const PlanRequest& plan, const WorkspaceNeed& need,
+                               const CheckedWeights& bound, contract::Activations* call, Picks* picks);
 
 }  // namespace blockmoe::api

@@ -65,8 +65,8 @@ Result<api::BackendBinding> bind(const api::PlanRequest&, const api::BackendPlan
   return api::BackendBinding{plan.state};
 }
 
-Status run(const api::PlanRequest& request, const api::BackendPlan& plan, const api::BackendBinding&,
-           const contract::Weights& weights, const contract::Activations& activations, void* workspace, Stream) {
+void run_with(const api::PlanRequest& request, const api::BackendPlan& plan, const contract::Weights& weights,
+              const contract::Activations& activations, const api::Picks* picks, void* workspace) {
   const PlanState& state = state_of(plan);
   const Products& products = products_of(state.set);
   const Call call{.geometry = request.geometry,
@@ -75,8 +75,21 @@ Status run(const api::PlanRequest& request, const api::BackendPlan& plan, const 
                   .products = products,
                   .pool = *state.pool,
                   .sizes = state.sizes,
-                  .buffers = place_buffers(request.geometry, state.sizes, products, workspace)};
+                  .buffers = place_buffers(request.geometry, state.sizes, products, workspace),
+                  .given_picks = picks};
   cpu::run(call);
+}
+
+Status run(const api::PlanRequest& request, const api::BackendPlan& plan, const api::BackendBinding&,
+           const contract::Weights& weights, const contract::Activations& activations, void* workspace, Stream) {
+  run_with(request, plan, weights, activations, nullptr, workspace);
+  return {};
+}
+
+Status run_prerouted(const api::PlanRequest& request, const api::BackendPlan& plan, const api::BackendBinding&,
+                     const contract::Weights& weights, const contract::Activations& activations,
+                     const api::Picks& picks, void* workspace, Stream) {
+  run_with(request, plan, weights, activations, &picks, workspace);
   return {};
 }
 
@@ -105,6 +118,7 @@ const api::BackendEntry& backend_entry() {
       .plan = plan,
       .bind = bind,
       .run = run,
+      .run_prerouted = run_prerouted,
   };
   return entry;
 }

@@ -8,12 +8,17 @@
 #include "cpu/gemm2.hpp"
 #include "cpu/pack.hpp"
 #include "cpu/route.hpp"
+#include "cpu/take_picks.hpp"
 
 namespace blockmoe::cpu {
 namespace {
 
 void run_block(const Call& call, const TokenBlock& block) {
-  route(call, block);
+  if (call.given_picks != nullptr) {
+    take_picks(call, block);
+  } else {
+    route(call, block);
+  }
   for (std::int64_t begin = 0; begin < block.count;) {
     const Chunk chunk = pack(call, block, begin);
     gemm1(call, chunk);

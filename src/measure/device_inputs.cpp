@@ -10,6 +10,7 @@ namespace {
 std::size_t bytes_of(DType type) {
   switch (type) {
     case DType::float32:
+    case DType::int32:
       return 4;
     case DType::bfloat16:
       return 2;

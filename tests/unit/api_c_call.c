@@ -8,6 +8,7 @@ _Static_assert(sizeof(blockmoe_options) == 20, "blockmoe_options");
 _Static_assert(sizeof(blockmoe_tensor) == 88, "blockmoe_tensor");
 _Static_assert(sizeof(blockmoe_weights) == 456, "blockmoe_weights");
 _Static_assert(sizeof(blockmoe_activations) == 272, "blockmoe_activations");
+_Static_assert(sizeof(blockmoe_prerouted_activations) == 360, "blockmoe_prerouted_activations");
 _Static_assert(sizeof(blockmoe_workspace_need) == 24, "blockmoe_workspace_need");
 
 static void* address(int slot) {

@@ -136,6 +136,28 @@ TEST_F(ApiC, initialisers_hold_the_defaults_of_the_cpp_structs) {
   EXPECT_EQ(blockmoe_weights_init().local_expert_offset, Weights().local_expert_offset);
 }
 
+TEST_F(ApiC, runs_on_the_callers_picks) {
+  bind();
+  const std::int64_t shape[] = {16, 8};
+  blockmoe_prerouted_activations activations = blockmoe_prerouted_activations_init();
+  activations.topk_ids = blockmoe_tensor_contiguous(&call_, BLOCKMOE_INT32, BLOCKMOE_DEVICE_CPU, 0, 2, shape);
+  activations.topk_weights = blockmoe_tensor_contiguous(&call_, BLOCKMOE_FLOAT32, BLOCKMOE_DEVICE_CPU, 0, 2, shape);
+  activations.hidden_states = call_.activations.hidden_states;
+  activations.hidden_states_scale = call_.activations.hidden_states_scale;
+  const auto run = [&] {
+    return blockmoe_bound_plan_run_prerouted(bound_, &activations, &call_.output, workspace_, sizeof workspace_,
+                                             nullptr, &error_);
+  };
+  activations.topk_weights.shape[1] = 4;
+  expect_refused(run(), "topk_weights: shape [16, 4], expected [16, 8] (topk_ids is [16, 8])");
+  activations.topk_weights.shape[1] = 8;
+  EXPECT_EQ(run(), BLOCKMOE_OK) << error_.message;
+  EXPECT_TRUE(std::all_of(std::begin(output_), std::end(output_), [](auto element) { return element == kWritten; }));
+  EXPECT_EQ(fakes().picks.experts, activations.topk_ids.data);
+  EXPECT_EQ(fakes().picks.weights, activations.topk_weights.data);
+  EXPECT_EQ(fakes().activations.hidden_scale, activations.hidden_states_scale.data);
+}
+
 // ---- refusals
 
 TEST_F(ApiC, messages_are_those_of_the_library) {
@@ -186,6 +208,14 @@ TEST_F(ApiC, null_arguments_are_named) {
   expect_null(run_with(nullptr, &call_.activations, &call_.output), "bound");
   expect_null(run_with(bound_, nullptr, &call_.output), "activations");
   expect_null(run_with(bound_, &call_.activations, nullptr), "output");
+  const auto run_prerouted_with = [&](const blockmoe_bound_plan* b, const blockmoe_prerouted_activations* a,
+                                      const blockmoe_tensor* o) {
+    return blockmoe_bound_plan_run_prerouted(b, a, o, workspace_, sizeof workspace_, nullptr, &error_);
+  };
+  const blockmoe_prerouted_activations prerouted = blockmoe_prerouted_activations_init();
+  expect_null(run_prerouted_with(nullptr, &prerouted, &call_.output), "bound");
+  expect_null(run_prerouted_with(bound_, nullptr, &call_.output), "activations");
+  expect_null(run_prerouted_with(bound_, &prerouted, nullptr), "output");
   EXPECT_EQ(plan, nullptr);
   EXPECT_EQ(bound, nullptr);
 }

@@ -48,6 +48,13 @@ Status run(const api::PlanRequest& request, const api::BackendPlan&, const api::
   return {};
 }
 
+Status run_prerouted(const api::PlanRequest& request, const api::BackendPlan& plan, const api::BackendBinding& binding,
+                     const contract::Weights& weights, const contract::Activations& call, const api::Picks& picks,
+                     void* workspace, Stream stream) {
+  fakes().picks = picks;
+  return run(request, plan, binding, weights, call, workspace, stream);
+}
+
 constexpr api::BackendEntry kHopper = {Backend::hopper,
                                        "hopper",
                                        DeviceType::cuda,
@@ -57,7 +64,8 @@ constexpr api::BackendEntry kHopper = {Backend::hopper,
                                        },
                                        [](const api::PlanRequest& request) { return plan(request, "hopper/fake"); },
                                        bind,
-                                       run};
+                                       run,
+                                       nullptr};
 
 constexpr api::BackendEntry kPortable = {Backend::portable,
                                          "portable",
@@ -68,7 +76,8 @@ constexpr api::BackendEntry kPortable = {Backend::portable,
                                          },
                                          [](const api::PlanRequest& request) { return plan(request, "portable/fake"); },
                                          bind,
-                                         run};
+                                         run,
+                                         nullptr};
 
 constexpr api::BackendEntry kCpu = {Backend::cpu,
                                     "cpu",
@@ -76,7 +85,8 @@ constexpr api::BackendEntry kCpu = {Backend::cpu,
                                     [](const api::PlanRequest&, std::string*) { return true; },
                                     [](const api::PlanRequest& request) { return plan(request, "cpu/fake"); },
                                     bind,
-                                    run};
+                                    run,
+                                    run_prerouted};
 
 }  // namespace
 

@@ -19,6 +19,7 @@ TEST(ApiHeaders, structs_begin_as_in_version_0_1) {
   EXPECT_EQ(offsetof(DeviceInfo, name) + sizeof(DeviceInfo::name), 88U);
   EXPECT_EQ(offsetof(Weights, gemm2_weights_scale) + sizeof(Tensor), 456U);
   EXPECT_EQ(offsetof(Activations, hidden_states_scale) + sizeof(Tensor), 272U);
+  EXPECT_EQ(offsetof(PreroutedActivations, hidden_states_scale) + sizeof(Tensor), 360U);
 }
 
 TEST(ApiHeaders, frozen_types_have_the_size_of_version_0_1) {
@@ -34,6 +35,7 @@ TEST(ApiHeaders, struct_size_is_set_by_the_initialiser) {
   EXPECT_EQ(DeviceInfo().struct_size, sizeof(DeviceInfo));
   EXPECT_EQ(Weights().struct_size, sizeof(Weights));
   EXPECT_EQ(Activations().struct_size, sizeof(Activations));
+  EXPECT_EQ(PreroutedActivations().struct_size, sizeof(PreroutedActivations));
 }
 
 TEST(ApiHeaders, a_later_fields_place_is_never_padding_of_an_older_struct) {
@@ -42,6 +44,7 @@ TEST(ApiHeaders, a_later_fields_place_is_never_padding_of_an_older_struct) {
   EXPECT_EQ(sizeof(DeviceInfo), 88U);
   EXPECT_EQ(sizeof(Weights), 456U);
   EXPECT_EQ(sizeof(Activations), 272U);
+  EXPECT_EQ(sizeof(PreroutedActivations), 360U);
 }
 
 TEST(ApiHeaders, tensors_describe_row_major_memory) {

@@ -400,6 +400,117 @@ const std::vector<Refusal> kRunRefusals = {
 
 INSTANTIATE_TEST_SUITE_P(table, ApiRunRefusal, testing::ValuesIn(kRunRefusals), name_of);
 
+// ---- BoundPlan::run_prerouted
+
+struct PreroutedCall : Call {
+  PreroutedActivations prerouted;
+
+  PreroutedCall() {
+    prerouted.topk_ids = Tensor::contiguous(address(10), DType::int32, {}, {kTokens, 8});
+    prerouted.topk_weights = Tensor::contiguous(address(11), DType::float32, {}, {kTokens, 8});
+    prerouted.hidden_states = activations.hidden_states;
+    prerouted.hidden_states_scale = activations.hidden_states_scale;
+  }
+
+  Status run_prerouted() const {
+    const Result<BoundPlan> bound = bind();
+    return bound.ok() ? bound.value().run_prerouted(prerouted, output, workspace) : bound.status();
+  }
+};
+
+struct PreroutedRefusal {
+  const char* name;
+  void (*change)(PreroutedCall&);
+  const char* message;
+};
+
+class ApiPreroutedRefusal : public testing::TestWithParam<PreroutedRefusal> {};
+
+TEST_P(ApiPreroutedRefusal, names_the_argument) {
+  reset_fakes();
+  PreroutedCall call;
+  GetParam().change(call);
+  const Status status = call.run_prerouted();
+  EXPECT_EQ(status.code(), StatusCode::invalid_argument);
+  EXPECT_EQ(status.message(), GetParam().message);
+  EXPECT_EQ(fakes().runs, 0);
+  EXPECT_TRUE(call.output_is_untouched());
+}
+
+const std::vector<PreroutedRefusal> kPreroutedRefusals = {
+    {"activations_size", [](PreroutedCall& c) { c.prerouted.struct_size = 352; },
+     "activations.struct_size: 352, expected 360 or another version's size, as the struct's initialiser sets it"},
+    {"reserved", [](PreroutedCall& c) { c.prerouted.reserved = 1; }, "activations.reserved: 1, expected 0"},
+    {"ids_absent", [](PreroutedCall& c) { c.prerouted.topk_ids = Tensor(); },
+     "topk_ids: absent, expected [16, 8] (hidden_states is [16, 7168], as many picks as the plan's top_k)"},
+    {"ids_too_few_picks", [](PreroutedCall& c) { c.prerouted.topk_ids.shape[1] = 6; },
+     "topk_ids: shape [16, 6], expected [16, 8] (hidden_states is [16, 7168], as many picks as the plan's top_k)"},
+    {"ids_type", [](PreroutedCall& c) { c.prerouted.topk_ids.dtype = DType::float32; },
+     "topk_ids: type float32, expected int32"},
+    {"ids_device", [](PreroutedCall& c) { c.prerouted.topk_ids.device.type = DeviceType::cuda; },
+     "topk_ids: device cuda:0, expected cpu (the plan's device)"},
+    {"ids_columns_apart", [](PreroutedCall& c) { c.prerouted.topk_ids.stride = {16, 2}; },
+     "topk_ids: strides [16, 2], expected [pitch, 1] (the last axis of [T, K] has no gaps)"},
+    {"ids_alignment", [](PreroutedCall& c) { c.prerouted.topk_ids.data = moved(address(10), 2); },
+     "topk_ids: address 0xa00000000002, expected a multiple of 4 bytes"},
+    {"weights_shape", [](PreroutedCall& c) { c.prerouted.topk_weights.shape[0] = 15; },
+     "topk_weights: shape [15, 8], expected [16, 8] (topk_ids is [16, 8])"},
+    {"weights_type", [](PreroutedCall& c) { c.prerouted.topk_weights.dtype = DType::bfloat16; },
+     "topk_weights: type bfloat16, expected float32"},
+    {"weights_null", [](PreroutedCall& c) { c.prerouted.topk_weights.data = nullptr; },
+     "topk_weights: null data, expected the address of its first element"},
+    {"hidden_tokens", [](PreroutedCall& c) { c.prerouted.hidden_states.shape[0] = 4097; },
+     "hidden_states: T = 4097, expected 0 to 4096 (max_tokens of the plan)"},
+    {"output_on_ids", [](PreroutedCall& c) { c.prerouted.topk_ids.data = c.output.data; },
+     "output: overlaps topk_ids, expected memory of its own"},
+    {"workspace_small", [](PreroutedCall& c) { c.workspace.bytes = 1; }, "workspace: 1 bytes, expected 4096 or more"},
+};
+
+INSTANTIATE_TEST_SUITE_P(table, ApiPreroutedRefusal, testing::ValuesIn(kPreroutedRefusals),
+                         [](const auto& tested) { return tested.param.name; });
+
+TEST(ApiPrerouted, picks_reach_the_backend_as_they_are) {
+  reset_fakes();
+  PreroutedCall call;
+  call.prerouted.topk_ids.stride[0] = 12;
+  const Status status = call.run_prerouted();
+  EXPECT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(fakes().runs, 1);
+  EXPECT_EQ(fakes().picks.experts, address(10));
+  EXPECT_EQ(fakes().picks.experts_pitch, 12);
+  EXPECT_EQ(fakes().picks.weights, address(11));
+  EXPECT_EQ(fakes().picks.weights_pitch, 8);
+  EXPECT_EQ(fakes().activations.routing_logits, nullptr);
+  EXPECT_EQ(fakes().activations.hidden, address(8));
+}
+
+TEST(ApiPrerouted, no_token_looks_at_no_address) {
+  reset_fakes();
+  PreroutedCall call;
+  for (Tensor* tensor : {&call.prerouted.topk_ids, &call.prerouted.topk_weights, &call.prerouted.hidden_states}) {
+    tensor->data = nullptr;
+    tensor->shape[0] = 0;
+  }
+  call.prerouted.hidden_states_scale.shape[1] = call.output.shape[0] = 0;
+  EXPECT_TRUE(call.run_prerouted().ok());
+  EXPECT_EQ(fakes().runs, 0);
+}
+
+TEST(ApiPrerouted, a_backend_that_takes_no_picks_says_so) {
+  reset_fakes();
+  PreroutedCall call;
+  const Device gpu{DeviceType::cuda, 0};
+  call.device = describe_device("sm_90a").value();
+  for (Tensor* tensor : {&call.weights.routing_bias, &call.weights.gemm1_weights, &call.weights.gemm1_weights_scale,
+                         &call.weights.gemm2_weights, &call.weights.gemm2_weights_scale}) {
+    tensor->device = gpu;
+  }
+  const Status status = call.run_prerouted();
+  EXPECT_EQ(status.code(), StatusCode::unsupported);
+  EXPECT_EQ(status.message(), "topk_ids: the backend hopper takes no picks yet");
+  EXPECT_EQ(fakes().runs, 0);
+}
+
 // ---- wishes of a later version
 
 TEST(ApiRefusal, a_field_of_a_later_version_that_is_set_is_unsupported) {

@@ -65,24 +65,9 @@ Activations public_activations(const RandomCall& call, std::int64_t first, std::
   return activations;
 }
 
-}  // namespace
-
-std::vector<std::uint16_t> LibraryOutput::packed() const {
-  std::vector<std::uint16_t> values;
-  for (std::int64_t t = 0; t < tokens; ++t) values.insert(values.end(), row(t), row(t) + width);
-  return values;
-}
-
-bool LibraryOutput::surroundings_are_untouched() const {
-  for (std::size_t i = 0; i < memory.size(); ++i) {
-    const std::int64_t at = static_cast<std::int64_t>(i) - static_cast<std::int64_t>(first);
-    const bool in_rows = at >= 0 && at < tokens * pitch && at % pitch < width;
-    if (!in_rows && memory[i] != kUntouched) return false;
-  }
-  return true;
-}
-
-LibraryOutput run_tokens(const RandomCall& call, std::int64_t first, std::int64_t count, int threads) {
+// A call of `count` tokens: run(bound, output, workspace) makes it.
+template <typename Run>
+LibraryOutput run_call(const RandomCall& call, std::int64_t count, int threads, const Run& run) {
   LibraryOutput output;
   output.tokens = count;
   output.width = call.geometry().hidden;
@@ -112,9 +97,47 @@ LibraryOutput run_tokens(const RandomCall& call, std::int64_t first, std::int64_
   std::uint8_t* const aligned = workspace.data() + to_alignment(workspace.data(), need.alignment);
   const Tensor rows =
       Tensor::pitched(output.memory.data() + output.first, DType::bfloat16, {}, count, output.width, output.pitch);
-  const Status status = bound.value().run(public_activations(call, first, count), rows, {aligned, need.bytes});
+  const Status status = run(bound.value(), rows, Workspace{aligned, need.bytes});
   EXPECT_TRUE(status.ok()) << status.message() << ": " << call.recipe();
   return output;
+}
+
+}  // namespace
+
+std::vector<std::uint16_t> LibraryOutput::packed() const {
+  std::vector<std::uint16_t> values;
+  for (std::int64_t t = 0; t < tokens; ++t) values.insert(values.end(), row(t), row(t) + width);
+  return values;
+}
+
+bool LibraryOutput::surroundings_are_untouched() const {
+  for (std::size_t i = 0; i < memory.size(); ++i) {
+    const std::int64_t at = static_cast<std::int64_t>(i) - static_cast<std::int64_t>(first);
+    const bool in_rows = at >= 0 && at < tokens * pitch && at % pitch < width;
+    if (!in_rows && memory[i] != kUntouched) return false;
+  }
+  return true;
+}
+
+LibraryOutput run_tokens(const RandomCall& call, std::int64_t first, std::int64_t count, int threads) {
+  return run_call(call, count, threads, [&](const BoundPlan& bound, const Tensor& output, const Workspace& workspace) {
+    return bound.run(public_activations(call, first, count), output, workspace);
+  });
+}
+
+LibraryOutput run_prerouted(const RandomCall& call, const std::vector<std::int32_t>& ids,
+                            const std::vector<float>& weights) {
+  const std::int64_t tokens = call.recipe().tokens;
+  const std::int64_t picks = call.geometry().top_k;
+  const Activations whole = public_activations(call, 0, tokens);
+  PreroutedActivations activations;
+  activations.topk_ids = Tensor::contiguous(ids.data(), DType::int32, {}, {tokens, picks});
+  activations.topk_weights = Tensor::contiguous(weights.data(), DType::float32, {}, {tokens, picks});
+  activations.hidden_states = whole.hidden_states;
+  activations.hidden_states_scale = whole.hidden_states_scale;
+  return run_call(call, tokens, 0, [&](const BoundPlan& bound, const Tensor& output, const Workspace& workspace) {
+    return bound.run_prerouted(activations, output, workspace);
+  });
 }
 
 LibraryOutput run_library(const RandomCall& call, int threads) {

@@ -27,6 +27,10 @@ struct LibraryOutput {
 /// Tokens [first, first + count) of the call alone. Fails the running test when the library refuses.
 LibraryOutput run_tokens(const RandomCall& call, std::int64_t first, std::int64_t count, int threads = 0);
 
+/// The whole call with picks in place of its logits: both [T, top_k].
+LibraryOutput run_prerouted(const RandomCall& call, const std::vector<std::int32_t>& ids,
+                            const std::vector<float>& weights);
+
 LibraryOutput run_library(const RandomCall& call, int threads = 0);
 
 }  // namespace blockmoe::test

@@ -1,0 +1,287 @@
+// module.cpp: the functions that python/blockmoe calls, by TVM-FFI. Shapes and meanings: moe.hpp. Nothing is decided here:
+// descriptions are translated, missing memory is allocated, and a Status becomes an exception.
+#include <tvm/ffi/extra/c_env_api.h>
+#include <tvm/ffi/tvm_ffi.h>
+
+#include <charconv>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include "blockmoe/blockmoe.hpp"
+#include "memory.hpp"
+#include "objects.hpp"
+#include "plan_cache.hpp"
+#include "tensor.hpp"
+
+namespace blockmoe::python {
+namespace {
+
+using tvm::ffi::Optional;
+using tvm::ffi::TensorView;
+// Optional of a view does not exist; a Tensor counts references, which the few that may be absent can pay.
+using OptionalTensor = Optional<tvm::ffi::Tensor>;
+
+constexpr DLDataType kBf16{kDLBfloat, 16, 1};
+
+std::int32_t to_int32(const char* argument, std::int64_t value) {
+  constexpr std::int64_t kLeast = std::numeric_limits<std::int32_t>::min();
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+  if (value < kLeast || value > kMost) refuse(argument, std::to_string(value), "a number of 32 bits");
+  return static_cast<std::int32_t>(value);
+}
+
+// A device by its name: "cpu", "cuda", "cuda:1"; or an architecture that need not be here.
+DeviceInfo device_named(const std::string& name) {
+  constexpr std::string_view kCuda = "cuda";
+  Device device;
+  if (name.starts_with(kCuda)) {
+    device.type = DeviceType::cuda;
+    const std::string_view index = std::string_view(name).substr(kCuda.size());
+    if (!index.empty()) {
+      const auto [end, error] = std::from_chars(index.data() + 1, index.data() + index.size(), device.index);
+      if (index.front() != ':' || error != std::errc() || end != index.data() + index.size()) {
+        refuse("device", "\"" + name + "\"", "cpu, cuda or cuda:<number>");
+      }
+    }
+  }
+  const bool is_here = device.type == DeviceType::cuda || name == "cpu";
+  const Result<DeviceInfo> info = is_here ? query_device(device) : describe_device(name);
+  require_ok(info.status());
+  return info.value();
+}
+
+tvm::ffi::String version() {
+  return BLOCKMOE_VERSION;
+}
+
+// ---- plans
+
+PlanRef make_plan(std::int64_t max_tokens, std::int64_t experts, std::int64_t hidden, std::int64_t intermediate,
+                  std::int64_t local_experts, std::int64_t top_k, std::int64_t n_group, std::int64_t topk_group,
+                  const std::string& device, std::int64_t backend, bool gate_first, std::int64_t max_sms,
+                  std::int64_t max_threads) {
+  Geometry geometry;
+  geometry.experts = to_int32("experts", experts);
+  geometry.hidden = hidden;
+  geometry.intermediate = intermediate;
+  geometry.local_experts = to_int32("local_experts", local_experts);
+  geometry.top_k = to_int32("top_k", top_k);
+  geometry.n_group = to_int32("n_group", n_group);
+  geometry.topk_group = to_int32("topk_group", topk_group);
+  Options options;
+  options.backend = static_cast<Backend>(backend);
+  options.gate_first = gate_first;
+  options.max_sms = to_int32("max_sms", max_sms);
+  options.max_threads = to_int32("max_threads", max_threads);
+  const DeviceInfo info = device_named(device);
+  const Result<Plan> plan = Plan::create(geometry, max_tokens, info, options);
+  require_ok(plan.status());
+  return PlanRef(tvm::ffi::make_object<PlanObject>(plan.value(), info.device));
+}
+
+std::int64_t plan_workspace_bytes(const PlanRef& plan) {
+  return static_cast<std::int64_t>(workspace_room(plan->plan.workspace()));
+}
+
+std::string plan_path(const PlanRef& plan) {
+  return plan->plan.path();
+}
+
+std::string plan_explain(const PlanRef& plan) {
+  return plan->plan.explain();
+}
+
+// ---- bind
+
+Weights weights_of(const OptionalTensor& routing_bias, const TensorView& gemm1_weights,
+                   const TensorView& gemm1_weights_scale, const TensorView& gemm2_weights,
+                   const TensorView& gemm2_weights_scale, std::int64_t local_expert_offset,
+                   double routed_scaling_factor) {
+  Weights weights;
+  weights.local_expert_offset = to_int32("local_expert_offset", local_expert_offset);
+  weights.routed_scaling_factor = static_cast<float>(routed_scaling_factor);
+  weights.routing_bias = view_of("routing_bias", routing_bias);
+  weights.gemm1_weights = view_of("gemm1_weights", gemm1_weights);
+  weights.gemm1_weights_scale = view_of("gemm1_weights_scale", gemm1_weights_scale);
+  weights.gemm2_weights = view_of("gemm2_weights", gemm2_weights);
+  weights.gemm2_weights_scale = view_of("gemm2_weights_scale", gemm2_weights_scale);
+  return weights;
+}
+
+BoundPlan bind(const Plan& plan, const Weights& weights) {
+  const Result<BoundPlan> bound = plan.bind(weights);
+  require_ok(bound.status());
+  return bound.value();
+}
+
+BoundPlanRef plan_bind(const PlanRef& plan, const OptionalTensor& routing_bias, TensorView gemm1_weights,
+                       TensorView gemm1_weights_scale, TensorView gemm2_weights, TensorView gemm2_weights_scale,
+                       std::int64_t local_expert_offset, double routed_scaling_factor) {
+  const Weights weights = weights_of(routing_bias, gemm1_weights, gemm1_weights_scale, gemm2_weights,
+                                     gemm2_weights_scale, local_expert_offset, routed_scaling_factor);
+  return BoundPlanRef(
+      tvm::ffi::make_object<BoundPlanObject>(bind(plan->plan, weights), plan->plan.workspace(), plan->device));
+}
+
+// ---- run
+
+// The caller's output, or a new one. A new one's shape follows hidden_states, which the call then judges.
+tvm::ffi::Tensor output_for(const OptionalTensor& given, const TensorView& hidden_states, Device device) {
+  if (given.has_value()) return given.value();
+  if (hidden_states.ndim() != 2) refuse("hidden_states", "shape " + text_of(hidden_states.shape()), "[T, H]");
+  return allocate("output", hidden_states.shape(), kBf16, device);
+}
+
+// What a call writes, and where it runs.
+struct Destination {
+  const WorkspaceNeed& need;
+  Device device;
+  const OptionalTensor& output;
+  const OptionalTensor& workspace;
+};
+
+// The caller's current stream.
+Stream stream_of(Device device) {
+  const DLDevice where = dlpack_of(device);
+  return TVMFFIEnvGetStream(where.device_type, where.device_id);
+}
+
+tvm::ffi::Tensor run(const BoundPlan& bound, const TensorView& routing_logits, const TensorView& hidden_states,
+                     const TensorView& hidden_states_scale, const Destination& to) {
+  Activations activations;
+  activations.routing_logits = view_of("routing_logits", routing_logits);
+  activations.hidden_states = view_of("hidden_states", hidden_states);
+  activations.hidden_states_scale = view_of("hidden_states_scale", hidden_states_scale);
+  const tvm::ffi::Tensor output = output_for(to.output, hidden_states, to.device);
+  const CallWorkspace workspace(to.workspace, to.need, to.device);
+  require_ok(bound.run(activations, view_of("output", TensorView(output)), workspace.get(), stream_of(to.device)));
+  return output;
+}
+
+tvm::ffi::Tensor run_prerouted(const BoundPlan& bound, const TensorView& topk_ids, const TensorView& topk_weights,
+                               const TensorView& hidden_states, const TensorView& hidden_states_scale,
+                               const Destination& to) {
+  PreroutedActivations activations;
+  activations.topk_ids = view_of("topk_ids", topk_ids);
+  activations.topk_weights = view_of("topk_weights", topk_weights);
+  activations.hidden_states = view_of("hidden_states", hidden_states);
+  activations.hidden_states_scale = view_of("hidden_states_scale", hidden_states_scale);
+  const tvm::ffi::Tensor output = output_for(to.output, hidden_states, to.device);
+  const CallWorkspace workspace(to.workspace, to.need, to.device);
+  require_ok(
+      bound.run_prerouted(activations, view_of("output", TensorView(output)), workspace.get(), stream_of(to.device)));
+  return output;
+}
+
+tvm::ffi::Tensor bound_run(const BoundPlanRef& bound, TensorView routing_logits, TensorView hidden_states,
+                           TensorView hidden_states_scale, const OptionalTensor& output,
+                           const OptionalTensor& workspace) {
+  return run(bound->bound, routing_logits, hidden_states, hidden_states_scale,
+             {bound->need, bound->device, output, workspace});
+}
+
+tvm::ffi::Tensor bound_run_prerouted(const BoundPlanRef& bound, TensorView topk_ids, TensorView topk_weights,
+                                     TensorView hidden_states, TensorView hidden_states_scale,
+                                     const OptionalTensor& output, const OptionalTensor& workspace) {
+  return run_prerouted(bound->bound, topk_ids, topk_weights, hidden_states, hidden_states_scale,
+                       {bound->need, bound->device, output, workspace});
+}
+
+// ---- all of it in one call
+
+void require_rank(const char* argument, const TensorView& tensor, int rank, const char* axes) {
+  if (tensor.ndim() != rank) refuse(argument, "shape " + text_of(tensor.shape()), axes);
+}
+
+// Sizes that gemm2_weights tells: the plan's, against which the library then checks every tensor.
+Geometry geometry_of(const TensorView& gemm2_weights) {
+  require_rank("gemm2_weights", gemm2_weights, 3, "[L, H, I]");
+  Geometry geometry;
+  geometry.local_experts = to_int32("gemm2_weights", gemm2_weights.size(0));
+  geometry.hidden = gemm2_weights.size(1);
+  geometry.intermediate = gemm2_weights.size(2);
+  return geometry;
+}
+
+struct Planned {
+  Plan plan;
+  Device device;
+};
+
+// The caller's plan, or a kept one for these sizes.
+Planned planned(const Optional<PlanRef>& given, const Geometry& geometry, const TensorView& hidden_states,
+                bool gate_first, std::int64_t backend) {
+  if (given.has_value()) return {given.value()->plan, given.value()->device};
+  require_rank("hidden_states", hidden_states, 2, "[T, H]");
+  Options options;
+  options.backend = static_cast<Backend>(backend);
+  options.gate_first = gate_first;
+  const Device device = device_of("hidden_states", hidden_states.device());
+  return {plan_for(geometry, hidden_states.size(0), device, options), device};
+}
+
+// The bound plan goes when this returns, before its work on a GPU is done: what kernels need of it was copied into their
+// launches, as solution/moe.cu counts on too.
+tvm::ffi::Tensor fused_moe(TensorView routing_logits, const OptionalTensor& routing_bias, TensorView hidden_states,
+                           TensorView hidden_states_scale, TensorView gemm1_weights, TensorView gemm1_weights_scale,
+                           TensorView gemm2_weights, TensorView gemm2_weights_scale, std::int64_t local_expert_offset,
+                           double routed_scaling_factor, const OptionalTensor& output, std::int64_t top_k,
+                           std::int64_t n_group, std::int64_t topk_group, bool gate_first, std::int64_t backend,
+                           const Optional<PlanRef>& given_plan, const OptionalTensor& workspace) {
+  const Weights weights = weights_of(routing_bias, gemm1_weights, gemm1_weights_scale, gemm2_weights,
+                                     gemm2_weights_scale, local_expert_offset, routed_scaling_factor);
+  require_rank("routing_logits", routing_logits, 2, "[T, E]");
+  Geometry geometry = geometry_of(gemm2_weights);
+  geometry.experts = to_int32("routing_logits", routing_logits.size(1));
+  geometry.top_k = to_int32("top_k", top_k);
+  geometry.n_group = to_int32("n_group", n_group);
+  geometry.topk_group = to_int32("topk_group", topk_group);
+  const Planned with = planned(given_plan, geometry, hidden_states, gate_first, backend);
+  return run(bind(with.plan, weights), routing_logits, hidden_states, hidden_states_scale,
+             {with.plan.workspace(), with.device, output, workspace});
+}
+
+// The same of a call that its caller has routed. Its groups are none of the plan's business.
+tvm::ffi::Tensor fused_moe_prerouted(TensorView topk_ids, TensorView topk_weights, TensorView hidden_states,
+                                     TensorView hidden_states_scale, TensorView gemm1_weights,
+                                     TensorView gemm1_weights_scale, TensorView gemm2_weights,
+                                     TensorView gemm2_weights_scale, std::int64_t local_expert_offset,
+                                     const OptionalTensor& output, std::int64_t experts, bool gate_first,
+                                     std::int64_t backend, const Optional<PlanRef>& given_plan,
+                                     const OptionalTensor& workspace) {
+  const Weights weights = weights_of(std::nullopt, gemm1_weights, gemm1_weights_scale, gemm2_weights,
+                                     gemm2_weights_scale, local_expert_offset, 1.0);
+  require_rank("topk_ids", topk_ids, 2, "[T, K]");
+  Geometry geometry = geometry_of(gemm2_weights);
+  geometry.experts = to_int32("experts", experts);
+  geometry.top_k = to_int32("topk_ids", topk_ids.size(1));
+  geometry.n_group = 1;
+  geometry.topk_group = 1;
+  const Planned with = planned(given_plan, geometry, hidden_states, gate_first, backend);
+  return run_prerouted(bind(with.plan, weights), topk_ids, topk_weights, hidden_states, hidden_states_scale,
+                       {with.plan.workspace(), with.device, output, workspace});
+}
+
+}  // namespace
+}  // namespace blockmoe::python
+
+// TVM-FFI learns the objects' types when the module is loaded.
+// NOLINTNEXTLINE(readability-identifier-naming): its macro
+TVM_FFI_STATIC_INIT_BLOCK() {
+  blockmoe::python::PlanObject::_GetOrAllocRuntimeTypeIndex();
+  blockmoe::python::BoundPlanObject::_GetOrAllocRuntimeTypeIndex();
+}
+
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(version, blockmoe::python::version);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(make_plan, blockmoe::python::make_plan);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(plan_workspace_bytes, blockmoe::python::plan_workspace_bytes);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(plan_path, blockmoe::python::plan_path);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(plan_explain, blockmoe::python::plan_explain);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(plan_bind, blockmoe::python::plan_bind);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(bound_run, blockmoe::python::bound_run);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(bound_run_prerouted, blockmoe::python::bound_run_prerouted);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(fused_moe, blockmoe::python::fused_moe);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(fused_moe_prerouted, blockmoe::python::fused_moe_prerouted);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(forget_plans, blockmoe::python::forget_plans);

@@ -1,0 +1,33 @@
+"""The functions of libblockmoe_core.so (bindings/python/module.cpp), loaded by TVM-FFI."""
+
+import os
+import pathlib
+
+import tvm_ffi
+
+_module = tvm_ffi.load_module(pathlib.Path(__file__).with_name("libblockmoe_core.so"))
+
+version = _module.version
+make_plan = _module.make_plan
+plan_workspace_bytes = _module.plan_workspace_bytes
+plan_path = _module.plan_path
+plan_explain = _module.plan_explain
+plan_bind = _module.plan_bind
+bound_run = _module.bound_run
+bound_run_prerouted = _module.bound_run_prerouted
+fused_moe = _module.fused_moe
+fused_moe_prerouted = _module.fused_moe_prerouted
+
+# The parent's plans have threads that a child does not.
+os.register_at_fork(after_in_child=_module.forget_plans)
+
+# The values of blockmoe::Backend.
+BACKENDS = {"auto": 0, "cpu": 1, "portable": 2, "hopper": 3}
+
+
+def backend_number(name: str) -> int:
+    """Raises ValueError for a name that no backend has."""
+    try:
+        return BACKENDS[name]
+    except KeyError:
+        raise ValueError(f'backend: "{name}", expected {", ".join(BACKENDS)}') from None

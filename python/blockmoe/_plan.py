@@ -1,0 +1,287 @@
+"""Plan once, bind weights once, run many times: blockmoe::Plan and blockmoe::BoundPlan."""
+
+import dataclasses
+from typing import Any, overload
+
+from . import _core
+from ._tensors import DLPackTensor, Output, lend, lend_optional, new_numpy_output, raise_by_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What a layer brings, constant from call to call. All on the plan's device.
+
+    Names: E experts over all ranks, L of them on this rank, H hidden, I intermediate. uint8 is taken for e4m3 and uint16
+    for bf16.
+    """
+
+    gemm1_weights: DLPackTensor
+    """[L, 2I, H] e4m3, contiguous, 16-byte aligned; up rows, then gate rows (gate_first: the other way round)."""
+    gemm1_weights_scale: DLPackTensor
+    """[L, 2I/128, H/128] f32, contiguous: one factor a block of 128 x 128."""
+    gemm2_weights: DLPackTensor
+    """[L, H, I] e4m3, contiguous, 16-byte aligned."""
+    gemm2_weights_scale: DLPackTensor
+    """[L, H/128, I/128] f32, contiguous."""
+    routing_bias: DLPackTensor | None = None
+    """[E] bf16 or f32, added for the choice of experts only; None is zeros."""
+    local_expert_offset: int = 0
+    """Global number of local expert 0. Experts outside [0, E) get no rows."""
+    routed_scaling_factor: float = 1.0
+    """Factor of every routing weight, finite; 2.5 for DeepSeek-V3."""
+
+
+class BoundPlan:
+    """A plan with the weights of one layer. Made by Plan.bind(); free to be used from several threads.
+
+    It keeps the weights' tensors alive. Their contents may change between calls.
+    """
+
+    __slots__ = ("_handle", "_weights")
+
+    def __init__(self, handle: Any, weights: Weights) -> None:
+        self._handle = handle
+        self._weights = weights
+
+    @overload
+    def run(
+        self,
+        routing_logits: DLPackTensor,
+        hidden_states: DLPackTensor,
+        hidden_states_scale: DLPackTensor,
+        output: Output,
+        *,
+        workspace: DLPackTensor | None = None,
+    ) -> Output: ...
+
+    @overload
+    def run(
+        self,
+        routing_logits: DLPackTensor,
+        hidden_states: DLPackTensor,
+        hidden_states_scale: DLPackTensor,
+        output: None = None,
+        *,
+        workspace: DLPackTensor | None = None,
+    ) -> Any: ...
+
+    def run(
+        self,
+        routing_logits: DLPackTensor,
+        hidden_states: DLPackTensor,
+        hidden_states_scale: DLPackTensor,
+        output: DLPackTensor | None = None,
+        *,
+        workspace: DLPackTensor | None = None,
+    ) -> Any:
+        """One call on the caller's current stream; T may be anything from 0 to the plan's max_tokens.
+
+        Args:
+            routing_logits: [T, E] f32 or bf16; a row pitch is accepted.
+            hidden_states: [T, H] e4m3 or uint8, 16-byte aligned; a row pitch that is a multiple of 16 is accepted.
+            hidden_states_scale: [H/128, T] f32, one factor for 128 values of a token, T the fast axis; a pitch is accepted.
+            output: [T, H] bf16 or uint16, 16-byte aligned; a row pitch that is a multiple of 8 is accepted. None: a new one
+                from the framework of hidden_states (NumPy: uint16; one that lends no allocator: a tvm_ffi.Tensor, on the CPU
+                alone).
+            workspace: [plan.workspace_bytes or more] uint8, contiguous, on the plan's device, of calls that never run at the
+                same time. None: one from the framework's allocator (for the CPU without one, the heap).
+
+        Returns:
+            output. On a CUDA device the work has only been launched.
+
+        Raises:
+            ValueError: an argument is not as above; the message names it. Nothing was launched and nothing is written.
+            RuntimeError: the device refused work; the output's contents are unspecified.
+        """
+        given = output if output is not None else new_numpy_output(hidden_states)
+        try:
+            made = _core.bound_run(
+                self._handle,
+                lend("routing_logits", routing_logits),
+                lend("hidden_states", hidden_states),
+                lend("hidden_states_scale", hidden_states_scale),
+                lend_optional("output", given, written=True),
+                lend_optional("workspace", workspace, written=True),
+            )
+        except RuntimeError as error:
+            raise_by_name(
+                error,
+                routing_logits=routing_logits,
+                hidden_states=hidden_states,
+                hidden_states_scale=hidden_states_scale,
+                output=given,
+                workspace=workspace,
+            )
+        return made if given is None else given
+
+    @overload
+    def run_prerouted(
+        self,
+        topk_ids: DLPackTensor,
+        topk_weights: DLPackTensor,
+        hidden_states: DLPackTensor,
+        hidden_states_scale: DLPackTensor,
+        output: Output,
+        *,
+        workspace: DLPackTensor | None = None,
+    ) -> Output: ...
+
+    @overload
+    def run_prerouted(
+        self,
+        topk_ids: DLPackTensor,
+        topk_weights: DLPackTensor,
+        hidden_states: DLPackTensor,
+        hidden_states_scale: DLPackTensor,
+        output: None = None,
+        *,
+        workspace: DLPackTensor | None = None,
+    ) -> Any: ...
+
+    def run_prerouted(
+        self,
+        topk_ids: DLPackTensor,
+        topk_weights: DLPackTensor,
+        hidden_states: DLPackTensor,
+        hidden_states_scale: DLPackTensor,
+        output: DLPackTensor | None = None,
+        *,
+        workspace: DLPackTensor | None = None,
+    ) -> Any:
+        """run() of a step that the caller has routed; on the CPU alone so far.
+
+        Args:
+            topk_ids: [T, top_k] int32, global numbers of experts. One that is negative, E or more, not on this rank, or
+                earlier in the row, is skipped.
+            topk_weights: [T, top_k] f32, used as they are.
+            hidden_states, hidden_states_scale, output, workspace: as of run().
+
+        Raises:
+            ValueError, RuntimeError: as of run(); ValueError on the GPU backends too, which have no such entry yet.
+        """
+        given = output if output is not None else new_numpy_output(hidden_states)
+        try:
+            made = _core.bound_run_prerouted(
+                self._handle,
+                lend("topk_ids", topk_ids),
+                lend("topk_weights", topk_weights),
+                lend("hidden_states", hidden_states),
+                lend("hidden_states_scale", hidden_states_scale),
+                lend_optional("output", given, written=True),
+                lend_optional("workspace", workspace, written=True),
+            )
+        except RuntimeError as error:
+            raise_by_name(
+                error,
+                topk_ids=topk_ids,
+                topk_weights=topk_weights,
+                hidden_states=hidden_states,
+                hidden_states_scale=hidden_states_scale,
+                output=given,
+                workspace=workspace,
+            )
+        return made if given is None else given
+
+
+class Plan:
+    """The choice of kernels and sizes for one geometry, device and largest T. Immutable; free to be used from several threads.
+
+    Args:
+        max_tokens: largest T of any call, 0 to 2**30.
+        device: "cpu", "cuda", "cuda:1"; or an architecture that need not be here ("sm_90a"), for planning alone.
+        experts: E, over all ranks, 1 to 1024.
+        hidden: H, a multiple of 128.
+        intermediate: I, a multiple of 128.
+        local_experts: L, on this rank, 1 to E.
+        top_k: experts picked a token, 1 to 32.
+        n_group: groups that the experts stand in; divides E; 1 is no grouping.
+        topk_group: groups kept a token.
+        backend: "auto" (the fastest that runs on the device and holds the error gates), "cpu", "portable" or "hopper".
+        gate_first: gemm1_weights holds gate rows first, then up rows.
+        max_sms: multiprocessors that the grouped products may use, at most; 0 is all. Ignored on the CPU.
+        max_threads: threads that a call may use on the CPU, at most; 0 is all that the process may run on.
+
+    Raises:
+        ValueError: a number outside its range, or nothing in this build runs this on this device; the message says why.
+
+    On the CPU the plan has threads from its first bind() on. A child process after fork() lacks them: make a plan there.
+    """
+
+    __slots__ = ("_handle",)
+
+    def __init__(
+        self,
+        max_tokens: int,
+        device: object,
+        *,
+        experts: int = 256,
+        hidden: int = 7168,
+        intermediate: int = 2048,
+        local_experts: int = 32,
+        top_k: int = 8,
+        n_group: int = 8,
+        topk_group: int = 4,
+        backend: str = "auto",
+        gate_first: bool = False,
+        max_sms: int = 0,
+        max_threads: int = 0,
+    ) -> None:
+        self._handle: Any = _core.make_plan(
+            max_tokens,
+            experts,
+            hidden,
+            intermediate,
+            local_experts,
+            top_k,
+            n_group,
+            topk_group,
+            str(device),  # a torch.device too
+            _core.backend_number(backend),
+            gate_first,
+            max_sms,
+            max_threads,
+        )
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Bytes of uint8 that a call's workspace needs, wherever they begin. Any contents; any T up to max_tokens."""
+        return int(_core.plan_workspace_bytes(self._handle))
+
+    @property
+    def path(self) -> str:
+        """The backend and what it chose within: "cpu/avx512_bf16"."""
+        return str(_core.plan_path(self._handle))
+
+    @property
+    def explain(self) -> str:
+        """What runs and why, a line a decision."""
+        return str(_core.plan_explain(self._handle))
+
+    def bind(self, weights: Weights) -> BoundPlan:
+        """Validates the weights and builds what the kernels need of them; copies none.
+
+        Raises:
+            ValueError: a tensor is not as Weights says; the message names it.
+        """
+        w = weights
+        try:
+            handle = _core.plan_bind(
+                self._handle,
+                lend_optional("routing_bias", w.routing_bias),
+                lend("gemm1_weights", w.gemm1_weights),
+                lend("gemm1_weights_scale", w.gemm1_weights_scale),
+                lend("gemm2_weights", w.gemm2_weights),
+                lend("gemm2_weights_scale", w.gemm2_weights_scale),
+                w.local_expert_offset,
+                w.routed_scaling_factor,
+            )
+        except RuntimeError as error:
+            raise_by_name(
+                error,
+                routing_bias=w.routing_bias,
+                gemm1_weights=w.gemm1_weights,
+                gemm1_weights_scale=w.gemm1_weights_scale,
+                gemm2_weights=w.gemm2_weights,
+                gemm2_weights_scale=w.gemm2_weights_scale,
+            )
+        return BoundPlan(handle, weights)
