@@ -26,17 +26,20 @@ struct Tile {
 // In shared memory, made by a CTA at its start from the chunk's expert_begin.
 struct ColumnTable {
   std::int32_t experts;
-  std::int32_t weight_tiles;  // of an expert
-  std::int32_t limit;         // rows of a column tile at most
-  bool full_first;            // all but an expert's last have as many; else they are equal
-  std::int32_t* row_begin;    // [experts + 1]
-  std::int32_t* tile_begin;   // [experts + 1] column tiles of the experts before
+  std::int32_t limit;        // rows of a column tile at most
+  bool full_first;           // all but an expert's last have as many; else they are equal
+  std::int32_t* row_begin;   // [experts + 1]
+  std::int32_t* tile_begin;  // [experts + 1] column tiles of the experts before
 
-  __device__ std::int32_t tiles() const { return tile_begin[experts] * weight_tiles; }
+  __device__ std::int32_t column_tiles() const { return tile_begin[experts]; }
+  __device__ std::int32_t column_tiles_of(std::int32_t expert) const {
+    return tile_begin[expert + 1] - tile_begin[expert];
+  }
 
   // Tiles are numbered by expert, then weight tile, then column tile: those that read the same weights are neighbours, so
   // that they run at the same time and the weights come from memory once.
-  __device__ Tile find(std::int32_t number) const {
+  // `weight_tiles` are an expert's.
+  __device__ Tile find(std::int32_t number, std::int32_t weight_tiles) const {
     std::int32_t low = 0;  // the last expert whose first tile is not beyond `number`
     std::int32_t high = experts;
     while (high - low > 1) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "checked.h"
+#include "hopper/params.cuh"
 
 #include "hopper/product_plan.cuh"
 #include "plan/sizes.h"
@@ -21,53 +22,78 @@
 
 namespace blockmoe::kernels::hopper {
 
-// Warp 0, one lane: takes the CTA's parts, tells the others, and copies both boxes of each K block. An expert's only column
-// tile lets its weights go from L2; where there are several, which run side by side a few K blocks apart, whichever comes last finds
-// them there. The next kernel may start at once where there is room for it; else shortly before the last K block, so that its first weights fill the time in
-// which this one adds up, finishes and stores.
-template <class Product, class S>
-__device__ __forceinline__ void stream_weights(Smem<S>& smem, const CUtensorMap* map,
-                                               const typename Product::Params& params) {
-  RingProducer<S::kSlots> ring(smem.ring);
-  RingProducer<kQueued> queue(smem.queue.ring);
-  const std::uint64_t only_reader = ptx::l2_evict_first(), one_of_several = ptx::l2_evict_normal();
-  const Split& split = smem.split;
-  const std::int32_t parts = split.parts();
-  const auto ctas = static_cast<std::int32_t>(gridDim.x);
-  if (S::kStartsBesideOthers) ptx::griddepcontrol_launch_dependents();
-  std::int32_t number = ptx::block_index();
-  if (!S::kStartsBesideOthers && number >= parts) ptx::griddepcontrol_launch_dependents();
-  while (number < parts) {
-    const Part part = part_of(split, number);
-    for (std::int32_t i = 0; i < part.items; ++i) {
-      const Item item = item_of(split, part, i);
-      const Tile tile = smem.table.find(item.tile);
-      smem.queue.work[queue.acquire()] = {tile, item.k_begin, item.k_end, part.share, part.first_contributor};
-      queue.publish();
-      queue.advance();
-      const BoxRows boxes = Product::box_rows(params, tile);
-      const std::uint64_t policy = smem.table.is_only(tile.columns) ? only_reader : one_of_several;
-      const bool last = i + 1 == part.items;
-      const std::int32_t ask = last ? max(item.k_begin, item.k_end - kBlocksToAsk) : -1;
-      const std::int32_t start_next = last ? max(item.k_begin, item.k_end - kBlocksToStartNext) : -1;
-      for (std::int32_t k = item.k_begin; k < item.k_end; ++k) {
-        if (k == ask)
-          number = parts > ctas ? ctas + static_cast<std::int32_t>(atomicAdd(params.product.taken, 1u)) : parts;
-        auto& slot = smem.slots[ring.acquire()];
-        ring.announce(kBoxes * kBoxBytes);
-        for (int box = 0; box < kBoxes; ++box) {
-          BLOCKMOE_CHECK_OR_TRAP(boxes.row[box] >= 0 && boxes.row[box] / (kBoxes * kBoxRows) <
-                                                            params.product.experts * params.product.weight_tiles);
-          ptx::cp_async_bulk_tensor_2d(slot.weights[box], map, k * kBlock, boxes.row[box], ring.barrier(), policy);
-        }
-        ring.advance();
-        if (!S::kStartsBesideOthers && k == start_next && number >= parts) ptx::griddepcontrol_launch_dependents();
+// The number of a part that nobody has, in rising order.
+__device__ __forceinline__ std::int32_t take_part(const ChunkParams& chunk) {
+  return static_cast<std::int32_t>(atomicAdd(chunk.taken, 1u));
+}
+
+// Warp 0, one lane: takes the CTA's parts, gemm1's first, tells the others, and copies both boxes of each K block. The next kernel
+// may start when the CTA's last weights are on their way, or at once where there is room for it. An expert's only
+// column tile lets its weights go from L2; where there are several, which run side by side a few K blocks apart, whichever comes last
+// finds them there.
+template <class S>
+class WeightStream {
+ public:
+  __device__ __forceinline__ WeightStream(Smem<S>& smem, const Params& params)
+      : smem_(smem), params_(params), ring_(smem.ring), queue_(smem.queue.ring) {}
+
+  // `maps`: of w13 and w2.
+  __device__ __forceinline__ void run(const CUtensorMap* w13, const CUtensorMap* w2, std::int32_t number) {
+    const std::int32_t gemm1_parts = smem_.split[0].parts();
+    const std::int32_t parts = gemm1_parts + smem_.split[1].parts();
+    if (S::kLeavesRoom) ptx::griddepcontrol_launch_dependents();
+    while (number < parts) {
+      if (number < gemm1_parts) {
+        number = stream<Gemm1>(w13, params_.gemm1, number);
+      } else {
+        number = stream<Gemm2>(w2, params_.gemm2, number - gemm1_parts);
       }
     }
+    if (!S::kLeavesRoom) ptx::griddepcontrol_launch_dependents();
+    smem_.queue.work[queue_.acquire()].k_end = 0;
+    queue_.publish();
   }
-  smem.queue.work[queue.acquire()].k_end = 0;
-  queue.publish();
-}
+
+ private:
+  // One part; gives the number of the next.
+  template <class Product>
+  __device__ __forceinline__ std::int32_t stream(const CUtensorMap* map, const typename Product::Params& params,
+                                                 std::int32_t number) {
+    const Split& split = smem_.split[Product::kNumber];
+    const Part part = part_of(split, number);
+    std::int32_t next = 0;
+    for (std::int32_t i = 0; i < part.items; ++i) {
+      const Item item = item_of(split, part, i);
+      const Tile tile = smem_.table.find(item.tile, params.product.weight_tiles);
+      smem_.queue.work[queue_.acquire()] = {Product::kNumber, tile,       item.k_begin,
+                                            item.k_end,       part.share, part.first_contributor};
+      queue_.publish();
+      queue_.advance();
+      const BoxRows boxes = Product::box_rows(params, tile);
+      const std::uint64_t policy = smem_.table.is_only(tile.columns) ? only_reader_ : one_of_several_;
+      const bool last = i + 1 == part.items;
+      const std::int32_t ask = last ? max(item.k_begin, item.k_end - kBlocksToAsk) : -1;
+      for (std::int32_t k = item.k_begin; k < item.k_end; ++k) {
+        if (k == ask) next = take_part(params_.chunk);
+        auto& slot = smem_.slots[ring_.acquire()];
+        ring_.announce(kBoxes * kBoxBytes);
+        for (int box = 0; box < kBoxes; ++box) {
+          BLOCKMOE_CHECK_OR_TRAP(boxes.row[box] >= 0 && boxes.row[box] / (kBoxes * kBoxRows) <
+                                                            params_.chunk.experts * params.product.weight_tiles);
+          ptx::cp_async_bulk_tensor_2d(slot.weights[box], map, k * kBlock, boxes.row[box], ring_.barrier(), policy);
+        }
+        ring_.advance();
+      }
+    }
+    return next;
+  }
+
+  Smem<S>& smem_;
+  const Params& params_;
+  RingProducer<S::kSlots> ring_;
+  RingProducer<kQueued> queue_;
+  const std::uint64_t only_reader_ = ptx::l2_evict_first(), one_of_several_ = ptx::l2_evict_normal();
+};
 
 // Warps 2 and 3, one item's rows and scales. They arrive at `landed` when the copies have, so that as many K blocks are on
 // their way as the ring has slots.
@@ -149,24 +175,47 @@ struct Gather {
 };
 
 template <class Product, class S>
-__device__ __forceinline__ void gather_rows(Smem<S>& smem, const typename Product::Params& params) {
+__device__ __forceinline__ void gather_item(Smem<S>& smem, RingProducer<S::kSlots>& ring, const Work& work,
+                                            const typename Product::Params& params) {
   const ProductParams& product = params.product;
   const Rows& rows = product.rows;
+  const Tile tile = work.tile;
+  const BoxRows boxes = Product::box_rows(params, tile);
+  const std::int32_t box = (ptx::thread_index() == kFirstGatherThread ? boxes.row[0] : boxes.row[1]) / kBoxRows;
+  const std::int64_t k = work.k_begin;
+  const std::int64_t first = Product::kIndexed ? 0 : tile.columns.row;
+  const std::int32_t* index = nullptr;
+  if constexpr (Product::kIndexed) index = rows.index + smem.row_base + tile.columns.row;
+  GatheredWidths<S>::with(
+      tile.columns.rows,
+      Gather<Product, S>{smem, ring, product, index, tile.columns.rows, work.k_end - work.k_begin,
+                         rows.codes + first * rows.pitch + k * kBlock, rows.scale + first + k * rows.scale_pitch,
+                         box * product.k_blocks + work.k_end});
+}
+
+// gemm2's rows are there when all of the expert's tiles of gemm1 are finished. Whoever has them took them earlier, and waits for
+// nobody who comes later.
+template <class S>
+__device__ __forceinline__ void await_gemm1(const Smem<S>& smem, const Params& params, std::int32_t expert) {
+  const auto tiles = static_cast<std::uint32_t>(smem.table.column_tiles_of(expert) * params.gemm1.product.weight_tiles);
+  if (ptx::thread_index() % 32 == 0) {
+    while (ptx::load_acquire(params.chunk.finished + expert) < tiles * kMultiplyWarps) {
+    }
+  }
+  __syncwarp();
+}
+
+template <class S>
+__device__ __forceinline__ void gather_rows(Smem<S>& smem, const Params& params) {
   RingProducer<S::kSlots> ring(smem.ring);
   for (WorkReader reader(smem.queue); reader.next(); reader.release_by_warp()) {
     const Work& work = reader.work();
-    const Tile tile = work.tile;
-    const BoxRows boxes = Product::box_rows(params, tile);
-    const std::int32_t box = (ptx::thread_index() == kFirstGatherThread ? boxes.row[0] : boxes.row[1]) / kBoxRows;
-    const std::int64_t k = work.k_begin;
-    const std::int64_t first = Product::kIndexed ? 0 : tile.columns.row;
-    const std::int32_t* index = nullptr;
-    if constexpr (Product::kIndexed) index = rows.index + smem.row_base + tile.columns.row;
-    GatheredWidths<S>::with(
-        tile.columns.rows,
-        Gather<Product, S>{smem, ring, product, index, tile.columns.rows, work.k_end - work.k_begin,
-                           rows.codes + first * rows.pitch + k * kBlock, rows.scale + first + k * rows.scale_pitch,
-                           box * product.k_blocks + work.k_end});
+    if (work.product == Gemm1::kNumber) {
+      gather_item<Gemm1>(smem, ring, work, params.gemm1);
+    } else {
+      if (params.gemm1.product.wanted) await_gemm1(smem, params, work.tile.columns.expert);
+      gather_item<Gemm2>(smem, ring, work, params.gemm2);
+    }
   }
 }
 
@@ -177,9 +226,9 @@ __device__ __forceinline__ void hand_over_rows(Smem<S>& smem) {
   RingPosition<S::kSlots> position;
   for (WorkReader reader(smem.queue); reader.next(); reader.release()) {
     for (std::int32_t left = reader.work().k_end - reader.work().k_begin; left > 0; --left) {
-      ptx::mbarrier_wait_parity(&smem.landed[position.slot], position.parity);
+      ptx::mbarrier_wait_parity(&smem.landed[position.slot()], position.parity());
       ptx::fence_proxy_async_shared();
-      ptx::mbarrier_arrive(&smem.ring.full[position.slot]);
+      ptx::mbarrier_arrive(&smem.ring.full[position.slot()]);
       position.advance();
     }
   }

@@ -10,9 +10,9 @@
 #pragma once
 
 #include "contract/requantise.h"
-#include "hopper/multiply_exact.cuh"
-#include "hopper/product.cuh"
+#include "hopper/product_plan.cuh"
 #include "hopper/silu.cuh"
+#include "ptx/barrier.h"
 
 namespace blockmoe::kernels::hopper {
 
@@ -27,24 +27,12 @@ struct Gemm1 {
     std::int64_t inter_scale_pitch;  // R
   };
 
-  // Its rows come from pack, the kernel before it.
-  static constexpr bool kTableBeforeWait = false;
+  static constexpr int kNumber = 0;
   static constexpr bool kIndexed = true;  // rows are tokens
 
   static __device__ __forceinline__ BoxRows box_rows(const Params& params, const Tile& tile) {
     const std::int32_t base = tile.columns.expert * 2 * params.intermediate + tile.weight_tile * kBoxRows;
     return {{base + params.up_row, base + params.gate_row}};
-  }
-
-  // Exact products where there are few rows and time for them: the requantisation takes its codes from these.
-  template <int kWidth, class S>
-  static __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup,
-                                                  int k_blocks, float (&acc)[kBoxes][kWidth / 2]) {
-    if constexpr (S::kExactGemm1) {
-      multiply_exact<kWidth>(smem, ring, warpgroup, k_blocks, acc);
-    } else {
-      hopper::multiply<kWidth>(smem, ring, warpgroup, k_blocks, acc);
-    }
   }
 
   // acc[0] is up, acc[1] gate.

@@ -7,12 +7,13 @@
 // A tile is (expert, up to kMaxWidth of its rows, 256 hidden columns) over all of I: each output value has one owner. Where H
 // is an odd multiple of 128 the last tile's second box repeats the first and is not stored.
 //
-// Weights need nothing of gemm1, so a CTA's ring fills before gemm1 has ended.
+// Weights need nothing of gemm1: they are on their way while the last of its tiles are being finished.
 #pragma once
 
 #include <cuda_bf16.h>
 
-#include "hopper/product.cuh"
+#include "hopper/product_plan.cuh"
+#include "ptx/barrier.h"
 #include "ptx/stmatrix.h"
 
 namespace blockmoe::kernels::hopper {
@@ -25,8 +26,7 @@ struct Gemm2 {
     void* out;  // [R, H] of row_type
   };
 
-  // pack's results were there before gemm1 let this kernel start.
-  static constexpr bool kTableBeforeWait = true;
+  static constexpr int kNumber = 1;
   static constexpr bool kIndexed = false;  // rows lie in order
 
   static __device__ __forceinline__ std::int32_t first_column(const Tile& tile) {
@@ -38,12 +38,6 @@ struct Gemm2 {
   static __device__ __forceinline__ BoxRows box_rows(const Params& params, const Tile& tile) {
     const std::int32_t row = tile.columns.expert * params.hidden + first_column(tile);
     return {{row, has_second_box(params, tile) ? row + kBoxRows : row}};
-  }
-
-  template <int kWidth, class S>
-  static __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup,
-                                                  int k_blocks, float (&acc)[kBoxes][kWidth / 2]) {
-    hopper::multiply<kWidth>(smem, ring, warpgroup, k_blocks, acc);
   }
 
   template <int kWidth, class S>

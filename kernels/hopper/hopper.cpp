@@ -66,7 +66,7 @@ std::int32_t sms_of(const Request& request) {
 
 // Flags, then sums. A call of fewer tokens may have more chunks or fewer, and a narrower width: room for the most of each.
 std::size_t all_flag_bytes(const Request& request) {
-  const std::size_t bytes = flag_bytes(sms_of(request), plan::kMaxChunks);
+  const std::size_t bytes = flag_bytes(sms_of(request), request.geometry.local_experts, plan::kMaxChunks);
   return (bytes + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
 }
 
@@ -102,10 +102,9 @@ Error launch_slab(const stages::Slab& shared_slab, const void* opaque_state, cud
       static_cast<std::uint32_t*>(shared_slab.path_workspace)};
   stages::Slab slab = shared_slab;
   slab.counters = scratch.flags;
-  slab.counter_words = static_cast<std::int32_t>(flag_bytes(slab.sms, slab.sizes.max_chunks) / sizeof(std::uint32_t));
+  slab.counter_words = flag_words(slab.sms, slab.geometry.local_experts) * slab.sizes.max_chunks;
   slab.dependent_launches = true;
 
-  const auto wanted = [&](Stage stage, auto launch) { return (slab.wanted & stage) != 0 ? launch() : Error{}; };
   Error error = stages::launch_routing(slab, stream);
   const bool products_alone = (slab.wanted & kPack) == 0 && (slab.wanted & (kGemm1 | kGemm2)) != 0;
   if (error.ok() && products_alone) {  // as bench times them: what pack would have left zero
@@ -114,18 +113,11 @@ Error launch_slab(const stages::Slab& shared_slab, const void* opaque_state, cud
   for (std::int32_t chunk = 0; chunk < slab.sizes.max_chunks && error.ok(); ++chunk) {
     error = first_error(
         [&] {
-          return wanted(kGemm1, [&] {
-            const TraceRange range("gemm1");
-            return error_in("gemm1", launch_gemm1(slab, chunk, state.maps, scratch, config, stream));
-          });
+          if ((slab.wanted & (kGemm1 | kGemm2)) == 0) return Error{};
+          const TraceRange range("gemm1 and gemm2");
+          return error_in("gemm1 and gemm2", launch_products(slab, chunk, state.maps, scratch, config, stream));
         },
-        [&] {
-          return wanted(kGemm2, [&] {
-            const TraceRange range("gemm2");
-            return error_in("gemm2", launch_gemm2(slab, chunk, state.maps, scratch, config, stream));
-          });
-        },
-        [&] { return wanted(kCombine, [&] { return stages::launch_combine(slab, chunk, stream); }); });
+        [&] { return (slab.wanted & kCombine) != 0 ? stages::launch_combine(slab, chunk, stream) : Error{}; });
   }
   return error;
 }

@@ -27,10 +27,8 @@ inline constexpr int kFirstGatherThread = 64;
 inline constexpr int kMultiplyThreads = 2 * ptx::kWarpgroupThreads;
 inline constexpr int kMultiplyWarps = kMultiplyThreads / 32;
 inline constexpr int kThreads = kCopyThreads + kMultiplyThreads;
-// K blocks before the end of a part's weights: when the next part is asked for, which takes a microsecond, and, if there is
-// none, when the next kernel may start.
+// K blocks before the end of a part's weights at which the next part is asked for: the answer takes a microsecond.
 inline constexpr int kBlocksToAsk = 12;
-inline constexpr int kBlocksToStartNext = 10;
 inline constexpr int kWorkReaders = kMultiplyWarps + kGatherThreads / 32 + 1;
 
 // Named barriers. A warpgroup's own: + 0 or 1.
@@ -38,27 +36,26 @@ inline constexpr int kMultiplyBarrier = 2;
 inline constexpr int kWarpgroupBarrier = 3;
 
 // The widest column tile and how many slots of the ring fit beside it.
-template <int kWidth, int kSlotCount, int kCtasPerSm>
+template <int kWidth, int kSlotCount, bool kLeavesRoomForNext>
 struct Shape {
   static constexpr int kMaxWidth = kWidth;
   static constexpr int kSlots = kSlotCount;
-  static constexpr int kCtas = kCtasPerSm;
-  // Where the kernel ahead leaves room for this one, this one may start as soon as that one has begun.
-  static constexpr bool kStartsBesideOthers = kCtasPerSm > 1;
   // Tiles of more rows than that are multiplied straight (multiply_straight.cuh).
   static constexpr int kMostSwapped = kWidth == kBoxRows ? plan::kMostSwappedRows : kWidth;
   static constexpr bool kExactGemm1 = kWidth <= plan::kExactGemm1Columns;  // multiply_exact.cuh
-  // Registers move from the copying warps to the multiplying ones. A CTA has what the launch gave it: 168 a thread where it
-  // has the SM, 80 where two share it.
-  static constexpr int kCopyRegisters = kCtas == 1 ? 40 : 48;
-  static constexpr int kMultiplyRegisters = kCtas == 1 ? 232 : 96;
-  static_assert(kCopyRegisters + 2 * kMultiplyRegisters <= 3 * (kCtas == 1 ? 168 : 80),
+  // Half of the registers are left, so that the next kernel's CTAs stand ready when this one ends.
+  static constexpr bool kLeavesRoom = kLeavesRoomForNext;
+  static constexpr int kCtasThatFit = kLeavesRoom ? 2 : 1;
+  // Registers move from the copying warps to the multiplying ones. A CTA has what the launch gave it: 80 or 168 a thread.
+  static constexpr int kCopyRegisters = kLeavesRoom ? 48 : 40;
+  static constexpr int kMultiplyRegisters = kLeavesRoom ? 96 : 232;
+  static_assert(kCopyRegisters + 2 * kMultiplyRegisters <= 3 * (kLeavesRoom ? 80 : 168),
                 "setmaxnreg would wait for ever");
 };
 
-using Narrow = Shape<24, 3, 2>;  // 96 KB in flight; two CTAs fit an SM, so gemm2's weights fly while gemm1 ends
-using Middle = Shape<64, 5, 1>;
-using Wide = Shape<128, 4, 1>;
+using Narrow = Shape<24, 6, true>;  // 192 KB of weights in flight: those of gemm2 while gemm1 ends
+using Middle = Shape<64, 5, false>;
+using Wide = Shape<128, 4, false>;
 
 // The widths that a shape's kernel holds code for, narrowest first.
 template <int... kWidths>
@@ -115,7 +112,7 @@ struct Smem {
   Scales scales[2 * S::kSlots];                          // one a slot and parity: read after the slot was released
   float amax[kMultiplyWarps][S::kMaxWidth];
   float inverse[S::kMaxWidth];
-  Split split;
+  Split split[2];  // of either product
   ColumnTable table;
   WorkQueue queue;
   std::int32_t row_base;  // Chunk::row_base
@@ -130,7 +127,7 @@ template <class S>
 constexpr std::size_t smem_bytes(std::int32_t experts) {
   return sizeof(Smem<S>) + 2 * sizeof(std::int32_t) * static_cast<std::size_t>(experts + 1);
 }
-static_assert(2 * (smem_bytes<Narrow>(64) + 1024) <= 228 * 1024, "two narrow CTAs an SM");
+static_assert(smem_bytes<Narrow>(1024) <= 227 * 1024, "narrow");
 static_assert(smem_bytes<Middle>(1024) <= 227 * 1024, "middle");
 static_assert(smem_bytes<Wide>(plan::kMostExpertsWide) <= 227 * 1024, "wide");
 
@@ -188,19 +185,25 @@ struct StraightRows {
 
 // What a product needs beside its own parameters.
 struct ProductParams {
+  bool wanted;
+  const float* weight_scale;  // [rows of W / 128, K/128]
+  Rows rows;
+  std::int32_t weight_tiles;  // of an expert
+  std::int32_t k_blocks;
+  float4* sums;          // [shares, kMaxWidth / 4, kMultiplyThreads] what contributors of cut tiles leave
+  std::uint32_t* flags;  // [shares, 2] 1 when a warpgroup has left its sums; zero before the launch
+};
+
+// What both products need.
+struct ChunkParams {
   const stages::Chunk* chunk;
   bool first_chunk;                  // of the slab: pack may be running still. A later chunk may be empty
   const std::int32_t* expert_begin;  // [L + 1] of the chunk
-  const float* weight_scale;         // [rows of W / 128, K/128]
-  Rows rows;
-  std::int32_t experts;       // L
-  std::int32_t weight_tiles;  // of an expert
-  std::int32_t k_blocks;
-  std::int32_t most_pieces;  // of a cut tile
+  std::int32_t experts;              // L
+  std::int32_t most_pieces;          // of a cut tile
   bool cuts_leftover;
-  float4* sums;          // [shares, kMaxWidth / 4, kMultiplyThreads] what contributors of cut tiles leave
-  std::uint32_t* flags;  // [shares, 2] 1 when a warpgroup has left its sums; zero before the launch, as is
-  std::uint32_t* taken;  // [1] parts that CTAs have taken beyond their first
+  std::uint32_t* taken;     // [1] parts that CTAs have taken; zero before the launch, as is
+  std::uint32_t* finished;  // [L] multiplying warps that have finished a tile of gemm1
 };
 
 }  // namespace blockmoe::kernels::hopper

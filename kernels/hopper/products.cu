@@ -1,81 +1,30 @@
 #include "hopper/products.h"
 
-#include "hopper/gemm1.cuh"
-#include "hopper/gemm2.cuh"
-#include "hopper/launch_product.cuh"
+#include "hopper/launch_products.cuh"
 #include "hopper/tensor_map.h"
 
 namespace blockmoe::kernels::hopper {
 
-extern template cudaError_t prepare_product<Gemm1, Narrow>(std::int32_t);
-extern template cudaError_t launch_product<Gemm1, Narrow>(const CUtensorMap&, const Gemm1::Params&, std::int32_t,
-                                                          cudaStream_t);
-extern template cudaError_t prepare_product<Gemm1, Middle>(std::int32_t);
-extern template cudaError_t launch_product<Gemm1, Middle>(const CUtensorMap&, const Gemm1::Params&, std::int32_t,
-                                                          cudaStream_t);
-extern template cudaError_t prepare_product<Gemm1, Wide>(std::int32_t);
-extern template cudaError_t launch_product<Gemm1, Wide>(const CUtensorMap&, const Gemm1::Params&, std::int32_t,
-                                                        cudaStream_t);
-extern template cudaError_t prepare_product<Gemm2, Narrow>(std::int32_t);
-extern template cudaError_t launch_product<Gemm2, Narrow>(const CUtensorMap&, const Gemm2::Params&, std::int32_t,
-                                                          cudaStream_t);
-extern template cudaError_t prepare_product<Gemm2, Middle>(std::int32_t);
-extern template cudaError_t launch_product<Gemm2, Middle>(const CUtensorMap&, const Gemm2::Params&, std::int32_t,
-                                                          cudaStream_t);
-extern template cudaError_t prepare_product<Gemm2, Wide>(std::int32_t);
-extern template cudaError_t launch_product<Gemm2, Wide>(const CUtensorMap&, const Gemm2::Params&, std::int32_t,
-                                                        cudaStream_t);
-
-namespace {
-
-template <class Product>
-cudaError_t launch_width(Width width, const CUtensorMap& map, const typename Product::Params& params, std::int32_t ctas,
-                         cudaStream_t stream) {
-  switch (width) {
-    case Width::narrow:
-      return launch_product<Product, Narrow>(map, params, ctas, stream);
-    case Width::middle:
-      return launch_product<Product, Middle>(map, params, ctas, stream);
-    case Width::wide:
-      return launch_product<Product, Wide>(map, params, ctas, stream);
-  }
-  return cudaErrorInvalidValue;
-}
-
-template <class Product>
-cudaError_t prepare_width(Width width, std::int32_t experts) {
-  switch (width) {
-    case Width::narrow:
-      return prepare_product<Product, Narrow>(experts);
-    case Width::middle:
-      return prepare_product<Product, Middle>(experts);
-    case Width::wide:
-      return prepare_product<Product, Wide>(experts);
-  }
-  return cudaErrorInvalidValue;
-}
-
-// What both products take alike; `product` is 0 or 1.
-ProductParams common(const stages::Slab& slab, std::int32_t chunk, std::int32_t product, const Scratch& scratch,
-                     const Config& config) {
-  ProductParams p{};
-  p.chunk = slab.workspace.chunks + chunk;
-  p.first_chunk = chunk == 0;
-  p.expert_begin = slab.workspace.expert_begin + static_cast<std::int64_t>(chunk) * (slab.geometry.local_experts + 1);
-  p.experts = slab.geometry.local_experts;
-  p.most_pieces = config.most_pieces;
-  p.cuts_leftover = config.cuts_leftover;
-  p.sums = scratch.sums;
-  p.flags = scratch.flags + (chunk * 2 + product) * (slab.sms + 1) * 2;
-  p.taken = p.flags + slab.sms * 2;
-  return p;
-}
-
-}  // namespace
+extern template cudaError_t prepare_products<Narrow>(std::int32_t);
+extern template cudaError_t launch_products<Narrow>(const CUtensorMap&, const CUtensorMap&, const Params&, std::int32_t,
+                                                    cudaStream_t);
+extern template cudaError_t prepare_products<Middle>(std::int32_t);
+extern template cudaError_t launch_products<Middle>(const CUtensorMap&, const CUtensorMap&, const Params&, std::int32_t,
+                                                    cudaStream_t);
+extern template cudaError_t prepare_products<Wide>(std::int32_t);
+extern template cudaError_t launch_products<Wide>(const CUtensorMap&, const CUtensorMap&, const Params&, std::int32_t,
+                                                  cudaStream_t);
 
 cudaError_t prepare(const contract::Geometry& geometry, Width width) {
-  const cudaError_t error = prepare_width<Gemm1>(width, geometry.local_experts);
-  return error != cudaSuccess ? error : prepare_width<Gemm2>(width, geometry.local_experts);
+  switch (width) {
+    case Width::narrow:
+      return prepare_products<Narrow>(geometry.local_experts);
+    case Width::middle:
+      return prepare_products<Middle>(geometry.local_experts);
+    case Width::wide:
+      return prepare_products<Wide>(geometry.local_experts);
+  }
+  return cudaErrorInvalidValue;
 }
 
 cudaError_t make_maps(const contract::Geometry& geometry, const contract::Weights& weights, Maps* maps) {
@@ -89,12 +38,26 @@ cudaError_t make_maps(const contract::Geometry& geometry, const contract::Weight
                          CU_TENSOR_MAP_SWIZZLE_128B);
 }
 
-cudaError_t launch_gemm1(const stages::Slab& slab, std::int32_t chunk, const Maps& maps, const Scratch& scratch,
-                         const Config& config, cudaStream_t stream) {
+namespace {
+
+ChunkParams chunk_params(const stages::Slab& slab, std::int32_t chunk, std::uint32_t* counters, const Config& config) {
+  ChunkParams p{};
+  p.chunk = slab.workspace.chunks + chunk;
+  p.first_chunk = chunk == 0;
+  p.expert_begin = slab.workspace.expert_begin + static_cast<std::int64_t>(chunk) * (slab.geometry.local_experts + 1);
+  p.experts = slab.geometry.local_experts;
+  p.most_pieces = config.most_pieces;
+  p.cuts_leftover = config.cuts_leftover;
+  p.taken = counters;
+  p.finished = counters + 1;
+  return p;
+}
+
+Gemm1::Params gemm1_params(const stages::Slab& slab) {
   const contract::Geometry& g = slab.geometry;
   const contract::Activations& a = slab.activations;
   Gemm1::Params p{};
-  p.product = common(slab, chunk, 0, scratch, config);
+  p.product.wanted = (slab.wanted & kGemm1) != 0;
   p.product.weight_scale = slab.weights.w13_scale;
   p.product.rows = {a.hidden, static_cast<std::uint32_t>(a.hidden_pitch), a.hidden_scale, a.hidden_scale_pitch,
                     slab.workspace.row_to_token};
@@ -106,14 +69,13 @@ cudaError_t launch_gemm1(const stages::Slab& slab, std::int32_t chunk, const Map
   p.inter = slab.workspace.inter;
   p.inter_scale = slab.workspace.inter_scale;
   p.inter_scale_pitch = slab.sizes.row_capacity;
-  return launch_width<Gemm1>(config.width, maps.w13, p, slab.sms, stream);
+  return p;
 }
 
-cudaError_t launch_gemm2(const stages::Slab& slab, std::int32_t chunk, const Maps& maps, const Scratch& scratch,
-                         const Config& config, cudaStream_t stream) {
+Gemm2::Params gemm2_params(const stages::Slab& slab) {
   const contract::Geometry& g = slab.geometry;
   Gemm2::Params p{};
-  p.product = common(slab, chunk, 1, scratch, config);
+  p.product.wanted = (slab.wanted & kGemm2) != 0;
   p.product.weight_scale = slab.weights.w2_scale;
   p.product.rows = {slab.workspace.inter, static_cast<std::uint32_t>(g.intermediate), slab.workspace.inter_scale,
                     slab.sizes.row_capacity, nullptr};
@@ -122,7 +84,28 @@ cudaError_t launch_gemm2(const stages::Slab& slab, std::int32_t chunk, const Map
   p.hidden = static_cast<std::int32_t>(g.hidden);
   p.row_type = slab.sizes.row_type;
   p.out = slab.workspace.rows;
-  return launch_width<Gemm2>(config.width, maps.w2, p, slab.sms, stream);
+  return p;
+}
+
+}  // namespace
+
+cudaError_t launch_products(const stages::Slab& slab, std::int32_t chunk, const Maps& maps, const Scratch& scratch,
+                            const Config& config, cudaStream_t stream) {
+  std::uint32_t* const flags = scratch.flags + chunk * flag_words(slab.sms, slab.geometry.local_experts);
+  Params p{chunk_params(slab, chunk, flags + slab.sms * 4, config), gemm1_params(slab), gemm2_params(slab)};
+  p.gemm1.product.sums = scratch.sums;
+  p.gemm1.product.flags = flags;
+  p.gemm2.product.sums = scratch.sums + sum_bytes(slab.sms, config.width) / sizeof(float4) / 2;
+  p.gemm2.product.flags = flags + slab.sms * 2;
+  switch (config.width) {
+    case Width::narrow:
+      return launch_products<Narrow>(maps.w13, maps.w2, p, slab.sms, stream);
+    case Width::middle:
+      return launch_products<Middle>(maps.w13, maps.w2, p, slab.sms, stream);
+    case Width::wide:
+      return launch_products<Wide>(maps.w13, maps.w2, p, slab.sms, stream);
+  }
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace blockmoe::kernels::hopper

@@ -1,4 +1,4 @@
-// products.h: the Hopper path's gemm1 and gemm2, as the path launches them between pack and combine. Host.
+// products.h: the Hopper path's gemm1 and gemm2, one kernel, as the path launches it between pack and combine. Host.
 //
 // Beside the shared workspace (stages/layout.h) they need some of their own: Scratch.
 #pragma once
@@ -30,27 +30,28 @@ struct Maps {
 
 cudaError_t make_maps(const contract::Geometry& geometry, const contract::Weights& weights, Maps* maps);
 
-// Sums of tiles that several CTAs share, the flags that say they are there, and how many parts CTAs have taken. Flags are zero
-// when gemm1 starts: pack sees to that (Slab::counters).
+// Sums of tiles that several CTAs share, the flags that say they are there, how many parts CTAs have taken, and how much of
+// each expert's gemm1 is finished. Flags and counters are zero when the products start: pack sees to that (Slab::counters).
 struct Scratch {
   float4* sums = nullptr;
-  std::uint32_t* flags = nullptr;  // [chunks, 2 products, sms + 1, 2], the last pair of each: parts taken, nothing
+  std::uint32_t* flags = nullptr;  // [chunks, flag_words]: [2 products, sms, 2], parts taken, [L] warps that finished
 };
 
-constexpr std::size_t flag_bytes(std::int32_t sms, std::int32_t chunks) {
-  return static_cast<std::size_t>(sms + 1) * static_cast<std::size_t>(chunks) * 4 * sizeof(std::uint32_t);
+constexpr std::int32_t flag_words(std::int32_t sms, std::int32_t local_experts) {
+  return sms * 4 + 1 + local_experts;
 }
-// For every width up to `widest`.
+constexpr std::size_t flag_bytes(std::int32_t sms, std::int32_t local_experts, std::int32_t chunks) {
+  return static_cast<std::size_t>(flag_words(sms, local_experts)) * static_cast<std::size_t>(chunks) *
+         sizeof(std::uint32_t);
+}
+// Of both products, for every width up to `widest`.
 constexpr std::size_t sum_bytes(std::int32_t sms, Width widest) {
-  return static_cast<std::size_t>(sms) * static_cast<std::size_t>(widest) * 256 * sizeof(float);
+  return static_cast<std::size_t>(sms) * 2 * static_cast<std::size_t>(widest) * 256 * sizeof(float);
 }
 
-// hidden, w13 -> inter. The chunk's kernels before it in the stream may be running still (programmatic dependent launch).
-cudaError_t launch_gemm1(const stages::Slab& slab, std::int32_t chunk, const Maps& maps, const Scratch& scratch,
-                         const Config& config, cudaStream_t stream);
-
-// inter, w2 -> rows. Comes right behind launch_gemm1 of the same chunk.
-cudaError_t launch_gemm2(const stages::Slab& slab, std::int32_t chunk, const Maps& maps, const Scratch& scratch,
-                         const Config& config, cudaStream_t stream);
+// hidden, w13 -> inter, and inter, w2 -> rows; one of them alone where the slab wants no more. The kernels before it in the
+// stream may be running still (programmatic dependent launch).
+cudaError_t launch_products(const stages::Slab& slab, std::int32_t chunk, const Maps& maps, const Scratch& scratch,
+                            const Config& config, cudaStream_t stream);
 
 }  // namespace blockmoe::kernels::hopper

@@ -25,17 +25,19 @@ struct Ring {
   }
 };
 
+// Slot and parity of the lap over the ring, in one register: both are kept through everything that a role does.
 template <int kSlots>
-struct RingPosition {
-  int slot = 0;
-  std::uint32_t parity = 0;  // of the lap over the ring
-
+class RingPosition {
+ public:
+  __device__ __forceinline__ int slot() const { return static_cast<int>(state_ & 0xffffu); }
+  __device__ __forceinline__ std::uint32_t parity() const { return state_ >> 16; }
   __device__ __forceinline__ void advance() {
-    if (++slot == kSlots) {
-      slot = 0;
-      parity ^= 1u;
-    }
+    ++state_;
+    if (slot() == kSlots) state_ = (parity() ^ 1u) << 16;
   }
+
+ private:
+  std::uint32_t state_ = 0;
 };
 
 // acquire(), fill slot(), then publish() or, where copies deliver the bytes, announce() before them; advance().
@@ -46,14 +48,14 @@ class RingProducer {
 
   // Waits until the consumers have emptied the next slot; the first lap finds all slots empty.
   __device__ __forceinline__ int acquire() {
-    ptx::mbarrier_wait_parity(&ring_.empty[position_.slot], position_.parity ^ 1u);
-    return position_.slot;
+    ptx::mbarrier_wait_parity(&ring_.empty[position_.slot()], position_.parity() ^ 1u);
+    return position_.slot();
   }
-  __device__ __forceinline__ std::uint64_t* barrier() { return &ring_.full[position_.slot]; }
+  __device__ __forceinline__ std::uint64_t* barrier() { return &ring_.full[position_.slot()]; }
   __device__ __forceinline__ void announce(std::uint32_t bytes) { ptx::mbarrier_arrive_expect_tx(barrier(), bytes); }
   __device__ __forceinline__ void publish() { ptx::mbarrier_arrive(barrier()); }
   __device__ __forceinline__ void advance() { position_.advance(); }
-  __device__ __forceinline__ std::uint32_t parity() const { return position_.parity; }
+  __device__ __forceinline__ std::uint32_t parity() const { return position_.parity(); }
 
  private:
   Ring<kSlots>& ring_;
@@ -68,13 +70,13 @@ class RingConsumer {
 
   // Waits until the next slot is full.
   __device__ __forceinline__ int wait() {
-    ptx::mbarrier_wait_parity(&ring_.full[position_.slot], position_.parity);
-    return position_.slot;
+    ptx::mbarrier_wait_parity(&ring_.full[position_.slot()], position_.parity());
+    return position_.slot();
   }
-  __device__ __forceinline__ int slot() const { return position_.slot; }
-  __device__ __forceinline__ void release() { ptx::mbarrier_arrive(&ring_.empty[position_.slot]); }
+  __device__ __forceinline__ int slot() const { return position_.slot(); }
+  __device__ __forceinline__ void release() { ptx::mbarrier_arrive(&ring_.empty[position_.slot()]); }
   __device__ __forceinline__ void advance() { position_.advance(); }
-  __device__ __forceinline__ std::uint32_t parity() const { return position_.parity; }
+  __device__ __forceinline__ std::uint32_t parity() const { return position_.parity(); }
 
  private:
   Ring<kSlots>& ring_;

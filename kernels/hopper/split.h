@@ -4,13 +4,13 @@
 // when there are fewer tiles than CTAs) is laid end to end and cut into equal shares of K blocks, where that pays, so that one
 // expert's weights keep every multiprocessor as busy as 32 experts' do; these are the last parts.
 //
-// CTA c takes part c first, then whichever is next when it is about to be done: the parts in work at any time are neighbours,
+// CTAs take parts in rising order, each the next one when it is about to be done: the parts in work at any time are neighbours,
 // which read the same weights and the same rows, and no CTA waits for a slower one.
 //
 // A tile that was cut has one owner, the share with the end of its K; the others leave their sums in memory, and the owner adds
 // them in falling order of shares: the same order, hence the same bits, each time. Within a share the later tile comes first: so
-// a share's sums are left before its CTA waits for anyone, and it waits for lower shares only, which were taken before. No
-// number of CTAs that run at once can hang, and no order in which the hardware starts CTAs 0, 1, 2, ...
+// a share's sums are left before its CTA waits for anyone, and it waits for lower shares only, which running CTAs took before.
+// However few CTAs run at once, and in whatever order, nobody hangs.
 #pragma once
 
 #include <cstdint>

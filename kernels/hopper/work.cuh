@@ -12,6 +12,7 @@ namespace blockmoe::kernels::hopper {
 inline constexpr int kQueued = 4;  // items of a CTA that some role has not done with
 
 struct Work {
+  std::int32_t product = 0;  // 0 gemm1, 1 gemm2
   Tile tile;
   std::int32_t k_begin = 0;  // K blocks [k_begin, k_end); of the end of all work, none
   std::int32_t k_end = 0;

@@ -17,6 +17,11 @@ __device__ __forceinline__ void store_release(std::uint32_t* flag, std::uint32_t
   asm volatile("st.release.gpu.global.u32 [%0], %1;\n" ::"l"(flag), "r"(value) : "memory");
 }
 
+// The same for a count.
+__device__ __forceinline__ void add_release(std::uint32_t* count, std::uint32_t value) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;\n" ::"l"(count), "r"(value) : "memory");
+}
+
 __device__ __forceinline__ std::uint32_t load_acquire(const std::uint32_t* flag) {
   std::uint32_t value;
   asm volatile("ld.acquire.gpu.global.u32 %0, [%1];\n" : "=r"(value) : "l"(flag) : "memory");

@@ -94,7 +94,7 @@ class Layer {
         inter_scale_(static_cast<std::size_t>(intermediate / 128 * capacity)),
         rows_(static_cast<std::size_t>(capacity * hidden)),
         sums_(kernels::hopper::sum_bytes(sms, Width::wide) / sizeof(float4)),
-        flags_(kernels::hopper::flag_bytes(sms, 1) / sizeof(std::uint32_t)),
+        flags_(kernels::hopper::flag_bytes(sms, experts, 1) / sizeof(std::uint32_t)),
         tokens_(tokens) {
     slab_.geometry.hidden = hidden;
     slab_.geometry.intermediate = intermediate;
@@ -158,8 +158,7 @@ class Layer {
     flags_.fill(0);
     slab_.sizes.row_type = row_type;
     const Scratch scratch{sums_.get(), flags_.get()};
-    BLOCKMOE_CUDA_OK(kernels::hopper::launch_gemm1(slab_, 0, maps, scratch, config, nullptr));
-    BLOCKMOE_CUDA_OK(kernels::hopper::launch_gemm2(slab_, 0, maps, scratch, config, nullptr));
+    BLOCKMOE_CUDA_OK(kernels::hopper::launch_products(slab_, 0, maps, scratch, config, nullptr));
     BLOCKMOE_CUDA_OK(cudaDeviceSynchronize());
   }
 

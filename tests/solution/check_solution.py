@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 MACHINE_CODE = {
     "stages/pack.cu": ("80", "90a", "100a"),
     "portable/gemm2.cu": ("90a",),
-    "hopper/gemm1_narrow.cu": ("90a", "100a"),
+    "hopper/products_narrow.cu": ("90a", "100a"),
 }
 
 
