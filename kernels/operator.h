@@ -2,7 +2,8 @@
 //
 //   Plan plan = make_plan(request);        // host alone: which kernels, which sizes, how much workspace
 //   Bound bound;  bind(plan, weights, &bound);           // once a set of weights, on the device that will run
-//   launch(bound, activations, workspace, stream);       // or launch_prerouted(): only launches: no allocation, no wait, safe under capture
+//   launch(bound, activations, workspace, stream);       // only launches: no allocation, no wait, safe under capture
+//   launch_prerouted(bound, activations, picks, workspace, stream);     // the same where the caller has routed
 //
 // Callers have validated their arguments (geometry within contract/geometry.h's limits, pointers, pitches, alignment);
 // nothing here looks at them again. C++17, and no header but the standard library's and the contract's.
