@@ -59,6 +59,31 @@ std::size_t shared_workspace_bytes(const Request& request) {
   return round_up_to_alignment(plan::workspace_bytes(request.geometry, request.max_tokens));
 }
 
+// The call as one slab, to be cut.
+stages::Slab whole_call(const Bound& bound, const contract::Activations& activations, void* workspace) {
+  const Request& request = bound.plan.request;
+  stages::Slab call;
+  call.geometry = request.geometry;
+  call.weights = bound.weights;
+  call.activations = activations;
+  call.sizes = plan::sizes_of(request.geometry, activations.tokens);
+  call.workspace = stages::workspace_at(workspace, plan::offsets_of(request.geometry, call.sizes));
+  call.path_workspace = static_cast<char*>(workspace) + shared_workspace_bytes(request);
+  call.sms =
+      request.max_sms > 0 && request.max_sms < request.device.sm_count ? request.max_sms : request.device.sm_count;
+  call.shared_memory = request.device.shared_memory_per_block;
+  return call;
+}
+
+Error launch_slabs(const Bound& bound, const stages::Slab& call, void* stream) {
+  const PathEntry& entry = entry_of(bound.plan.path);
+  Error error;
+  for (std::int64_t token = 0; token < call.activations.tokens && error.ok(); token += call.sizes.slab_tokens) {
+    error = entry.launch_slab(stages::slab_at(call, token), bound.path_state.get(), static_cast<cudaStream_t>(stream));
+  }
+  return error;
+}
+
 }  // namespace
 
 bool supports(const Request& request, std::string* why_not) {
@@ -87,26 +112,18 @@ Error launch(const Bound& bound, const contract::Activations& activations, void*
   return launch_stages(bound, activations, workspace, stream, kAllStages);
 }
 
+Error launch_prerouted(const Bound& bound, const contract::Activations& activations, const contract::Picks& picks,
+                       void* workspace, void* stream) {
+  stages::Slab call = whole_call(bound, activations, workspace);
+  call.given_picks = picks;
+  return launch_slabs(bound, call, stream);
+}
+
 Error launch_stages(const Bound& bound, const contract::Activations& activations, void* workspace, void* stream,
                     std::uint32_t stages) {
-  const Request& request = bound.plan.request;
-  stages::Slab call;
+  stages::Slab call = whole_call(bound, activations, workspace);
   call.wanted = stages;
-  call.geometry = request.geometry;
-  call.weights = bound.weights;
-  call.activations = activations;
-  call.sizes = plan::sizes_of(request.geometry, activations.tokens);
-  call.workspace = stages::workspace_at(workspace, plan::offsets_of(request.geometry, call.sizes));
-  call.path_workspace = static_cast<char*>(workspace) + shared_workspace_bytes(request);
-  call.sms =
-      request.max_sms > 0 && request.max_sms < request.device.sm_count ? request.max_sms : request.device.sm_count;
-  call.shared_memory = request.device.shared_memory_per_block;
-  const PathEntry& entry = entry_of(bound.plan.path);
-  Error error;
-  for (std::int64_t token = 0; token < activations.tokens && error.ok(); token += call.sizes.slab_tokens) {
-    error = entry.launch_slab(stages::slab_at(call, token), bound.path_state.get(), static_cast<cudaStream_t>(stream));
-  }
-  return error;
+  return launch_slabs(bound, call, stream);
 }
 
 const char* error_text(const Error& error) {

@@ -3,6 +3,7 @@
 //   Plan plan = make_plan(request);        // host alone: which kernels, which sizes, how much workspace
 //   Bound bound;  bind(plan, weights, &bound);           // once a set of weights, on the device that will run
 //   launch(bound, activations, workspace, stream);       // only launches: no allocation, no wait, safe under capture
+//   launch_prerouted(bound, activations, picks, workspace, stream);     // the same where the caller has routed
 //
 // Callers have validated their arguments (geometry within contract/geometry.h's limits, pointers, pitches, alignment);
 // nothing here looks at them again. C++17, and no header but the standard library's and the contract's.
@@ -76,7 +77,11 @@ Error bind(const Plan& plan, const contract::Weights& weights, Bound* bound);
 // kWorkspaceAlignment; its contents may be anything before and mean nothing after. T = 0 launches nothing.
 Error launch(const Bound& bound, const contract::Activations& activations, void* workspace, void* stream);
 
-// The same for some stages alone, to time them: what the others leave in `workspace` must be there from a whole call on
+// The same for a call that its caller has routed; `activations` then needs no logits.
+Error launch_prerouted(const Bound& bound, const contract::Activations& activations, const contract::Picks& picks,
+                       void* workspace, void* stream);
+
+// launch() for some stages alone, to time them: what the others leave in `workspace` must be there from a whole call on
 // the same arguments.
 Error launch_stages(const Bound& bound, const contract::Activations& activations, void* workspace, void* stream,
                     std::uint32_t stages);

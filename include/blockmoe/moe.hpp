@@ -175,8 +175,6 @@ class BLOCKMOE_API BoundPlan {
 
   /// The same without routing: a token's row is the sum of its picks in the order in which they stand, so that the picks
   /// and weights that run() makes give its bits. The weights' routing_bias and routed_scaling_factor are not looked at.
-  ///
-  /// unsupported on the GPU backends, which have no such entry yet.
   Status run_prerouted(const PreroutedActivations& activations, const Tensor& output, const Workspace& workspace,
                        Stream stream = nullptr) const;
 

@@ -40,4 +40,12 @@ struct Activations {
   std::int64_t output_pitch = 0;          // from token to token
 };
 
+// Routing that the caller did: in place of logits, where it is given.
+struct Picks {
+  const std::int32_t* experts = nullptr;  // [T, top_k] global numbers, any values
+  std::int64_t experts_pitch = 0;         // from token to token
+  const float* weights = nullptr;         // [T, top_k]
+  std::int64_t weights_pitch = 0;         // from token to token
+};
+
 }  // namespace blockmoe::contract

@@ -1,4 +1,4 @@
-// routing.cpp: route and pack, as two kernels or as one.
+// routing.cpp: route and pack, as two kernels or as one; or the caller's picks and pack.
 #include "launch.h"
 #include "stages/route_grouped.h"
 #include "stages/stages.h"
@@ -8,8 +8,10 @@ namespace blockmoe::kernels::stages {
 Error launch_routing(const Slab& slab, cudaStream_t stream) {
   const bool route = (slab.wanted & kRoute) != 0;
   const bool pack = (slab.wanted & kPack) != 0;
-  if (is_grouped(slab) && fits_one_cta(slab)) return route ? launch_route_and_pack(slab, stream) : Error{};
-  return first_error([&] { return route ? launch_route(slab, stream) : Error{}; },
+  const bool given = slab.given_picks.has_value();
+  if (!given && is_grouped(slab) && fits_one_cta(slab)) return route ? launch_route_and_pack(slab, stream) : Error{};
+  const auto launch_picks = given ? launch_take_picks : launch_route;
+  return first_error([&] { return route ? launch_picks(slab, stream) : Error{}; },
                      [&] { return pack ? launch_pack(slab, stream) : Error{}; });
 }
 
@@ -17,7 +19,7 @@ Error prepare_routing(const contract::Geometry& geometry, std::int32_t shared_me
   return first_error(
       [&] { return prepare_route(geometry); },
       [&] { return is_grouped(geometry) ? prepare_route_grouped(geometry.local_experts, shared_memory) : Error{}; },
-      [] { return prepare_pack(); });
+      [] { return prepare_take_picks(); }, [] { return prepare_pack(); });
 }
 
 }  // namespace blockmoe::kernels::stages

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "contract/call.h"
 #include "contract/geometry.h"
@@ -16,6 +17,7 @@ struct Slab {
   contract::Geometry geometry;
   contract::Weights weights;
   contract::Activations activations;  // of the slab: pointers moved to its first token, `tokens` its own number
+  std::optional<contract::Picks> given_picks;  // likewise; without them there are logits to route
   plan::Sizes sizes;
   Workspace workspace;
   void* path_workspace = nullptr;     // the path's own bytes
@@ -37,6 +39,10 @@ inline Slab slab_at(const Slab& call, std::int64_t token) {
   a.hidden += token * a.hidden_pitch;
   a.hidden_scale += token;
   a.output += token * a.output_pitch;
+  if (slab.given_picks) {
+    slab.given_picks->experts += token * slab.given_picks->experts_pitch;
+    slab.given_picks->weights += token * slab.given_picks->weights_pitch;
+  }
   return slab;
 }
 

@@ -13,12 +13,17 @@ namespace blockmoe::kernels::stages {
 Error launch_route(const Slab& slab, cudaStream_t stream);
 Error prepare_route(const contract::Geometry& geometry);
 
+// slab.given_picks -> the same: in place of route
+Error launch_take_picks(const Slab& slab, cudaStream_t stream);
+Error prepare_take_picks();
+
 // block_counts, block_rows, pick_expert -> chunks, expert_begin, row_to_token, pick_row
 Error launch_pack(const Slab& slab, cudaStream_t stream);
 Error prepare_pack();
 
-// Route and pack, those of them that slab.wanted has: what a path calls. Where both are one kernel it is launched for route,
-// and leaves neither block_counts nor block_rows. `shared_memory`: bytes that a block may opt in to.
+// Route (take_picks, where the slab has given_picks) and pack, those of them that slab.wanted has: what a path calls. Where
+// both are one kernel it is launched for route, and leaves neither block_counts nor block_rows. `shared_memory`: bytes that a
+// block may opt in to.
 Error launch_routing(const Slab& slab, cudaStream_t stream);
 Error prepare_routing(const contract::Geometry& geometry, std::int32_t shared_memory);
 

@@ -69,7 +69,7 @@ def fused_moe_prerouted(
     plan: Plan | None = None,
     workspace: DLPackTensor | None = None,
 ) -> Any:
-    """fused_moe without its routing; on the CPU alone so far.
+    """fused_moe without its routing.
 
     A token's row is the sum, over its picks on this rank in the order in which they stand, of weight times W2 (silu(gate) * up).
     Fed the picks and weights that fused_moe makes, it gives the same bits.
@@ -86,7 +86,7 @@ def fused_moe_prerouted(
         output. A token with no pick on this rank gets zeros.
 
     Raises:
-        ValueError, TypeError, RuntimeError: as of fused_moe; ValueError on the GPU backends too, which have no such entry yet.
+        ValueError, TypeError, RuntimeError: as of fused_moe.
     """
     if plan is not None and (experts, gate_first, backend) != _OPTIONS:
         raise ValueError("plan: given beside experts, gate_first or backend, expected one of the two")

@@ -148,7 +148,7 @@ class BoundPlan:
         *,
         workspace: DLPackTensor | None = None,
     ) -> Any:
-        """run() of a step that the caller has routed; on the CPU alone so far.
+        """run() of a step that the caller has routed.
 
         Args:
             topk_ids: [T, top_k] int32, global numbers of experts. One that is negative, E or more, not on this rank, or
@@ -157,7 +157,7 @@ class BoundPlan:
             hidden_states, hidden_states_scale, output, workspace: as of run().
 
         Raises:
-            ValueError, RuntimeError: as of run(); ValueError on the GPU backends too, which have no such entry yet.
+            ValueError, RuntimeError: as of run().
         """
         given = output if output is not None else new_numpy_output(hidden_states)
         try:

@@ -34,14 +34,6 @@ struct BackendBinding {
   std::shared_ptr<const void> state;
 };
 
-/// Routing that the caller did.
-struct Picks {
-  const std::int32_t* experts = nullptr;  // [T, top_k] global numbers, any values
-  std::int64_t experts_pitch = 0;         // from token to token
-  const float* weights = nullptr;         // [T, top_k]
-  std::int64_t weights_pitch = 0;
-};
-
 struct BackendEntry {
   Backend backend;
   const char* name;  // "cpu"; also the word on the command line
@@ -53,7 +45,8 @@ struct BackendEntry {
                 const contract::Activations&, void* workspace, Stream stream);
   /// The same with the caller's picks, and no logits. Null: the backend has no such entry.
   Status (*run_prerouted)(const PlanRequest&, const BackendPlan&, const BackendBinding&, const contract::Weights&,
-                          const contract::Activations&, const Picks&, void* workspace, Stream stream) = nullptr;
+                          const contract::Activations&, const contract::Picks&, void* workspace,
+                          Stream stream) = nullptr;
 };
 
 }  // namespace blockmoe::api

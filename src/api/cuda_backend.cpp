@@ -91,23 +91,44 @@ Result<BackendBinding> bind(const PlanRequest& request, const BackendPlan& decid
   return BackendBinding{std::move(bound)};
 }
 
+// `launch`, with the device current, where all of `tensors` are in its memory.
+template <typename Launch>
+Status launch_on(const PlanRequest& request, std::span<const Named> tensors, Launch launch) {
+  const std::int32_t index = request.device.device.index;
+  BLOCKMOE_RETURN_IF_ERROR(check_memory(tensors, index));
+  const CurrentDevice current(index);
+  BLOCKMOE_RETURN_IF_ERROR(current.status());
+  return status_of(launch());
+}
+
+const kernels::Bound& bound_of(const BackendBinding& binding) {
+  return *static_cast<const kernels::Bound*>(binding.state.get());
+}
+
 Status run(const PlanRequest& request, const BackendPlan&, const BackendBinding& binding, const contract::Weights&,
            const contract::Activations& activations, void* workspace, Stream stream) {
-  const std::int32_t index = request.device.device.index;
   const std::array tensors = {Named{"routing_logits", activations.routing_logits},
                               Named{"hidden_states", activations.hidden},
                               Named{"hidden_states_scale", activations.hidden_scale},
                               Named{"output", activations.output}, Named{"workspace", workspace}};
-  BLOCKMOE_RETURN_IF_ERROR(check_memory(tensors, index));
-  const CurrentDevice current(index);
-  BLOCKMOE_RETURN_IF_ERROR(current.status());
-  return status_of(
-      kernels::launch(*static_cast<const kernels::Bound*>(binding.state.get()), activations, workspace, stream));
+  return launch_on(request, tensors,
+                   [&] { return kernels::launch(bound_of(binding), activations, workspace, stream); });
+}
+
+Status run_prerouted(const PlanRequest& request, const BackendPlan&, const BackendBinding& binding,
+                     const contract::Weights&, const contract::Activations& activations, const contract::Picks& picks,
+                     void* workspace, Stream stream) {
+  const std::array tensors = {
+      Named{"topk_ids", picks.experts},           Named{"topk_weights", picks.weights},
+      Named{"hidden_states", activations.hidden}, Named{"hidden_states_scale", activations.hidden_scale},
+      Named{"output", activations.output},        Named{"workspace", workspace}};
+  return launch_on(request, tensors,
+                   [&] { return kernels::launch_prerouted(bound_of(binding), activations, picks, workspace, stream); });
 }
 
 template <kernels::Path kPath>
 BackendEntry entry(Backend backend, const char* name) {
-  return {backend, name, DeviceType::cuda, supports<kPath>, plan<kPath>, bind, run, nullptr};
+  return {backend, name, DeviceType::cuda, supports<kPath>, plan<kPath>, bind, run, run_prerouted};
 }
 
 }  // namespace

@@ -86,10 +86,10 @@ Status BoundPlan::run_prerouted(const PreroutedActivations& activations, const T
   return api::guarded([&]() -> Status {
     const Plan::State& plan = *state_->plan;
     if (plan.entry.run_prerouted == nullptr) {
-      return {StatusCode::unsupported, api::join("topk_ids: the backend ", plan.entry.name, " takes no picks yet")};
+      return {StatusCode::unsupported, api::join("topk_ids: the backend ", plan.entry.name, " takes no picks")};
     }
     contract::Activations call;
-    api::Picks picks;
+    contract::Picks picks;
     BLOCKMOE_RETURN_IF_ERROR(api::validate_prerouted_call(activations, output, workspace, plan.request,
                                                           plan.decided.workspace, state_->weights, &call, &picks));
     if (call.tokens == 0) return {};

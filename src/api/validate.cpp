@@ -234,7 +234,7 @@ Status validate_call(const Activations& activations, const Tensor& output, const
 
 Status validate_prerouted_call(const PreroutedActivations& activations, const Tensor& output,
                                const Workspace& workspace, const PlanRequest& plan, const WorkspaceNeed& need,
-                               const CheckedWeights& bound, contract::Activations* call, Picks* picks) {
+                               const CheckedWeights& bound, contract::Activations* call, contract::Picks* picks) {
   PreroutedActivations given;
   BLOCKMOE_RETURN_IF_ERROR(read_struct("activations", activations, &given));
   if (given.reserved != 0) return refuse("activations.reserved", join(given.reserved), "0");

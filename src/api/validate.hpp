@@ -47,6 +47,6 @@ Status validate_call(const Activations& activations, const Tensor& output, const
 /// The same for a call with the caller's picks; *call then has no logits.
 Status validate_prerouted_call(const PreroutedActivations& activations, const Tensor& output,
                                const Workspace& workspace, const PlanRequest& plan, const WorkspaceNeed& need,
-                               const CheckedWeights& bound, contract::Activations* call, Picks* picks);
+                               const CheckedWeights& bound, contract::Activations* call, contract::Picks* picks);
 
 }  // namespace blockmoe::api

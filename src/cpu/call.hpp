@@ -20,7 +20,7 @@ struct Call {
   ThreadPool& pool;
   Sizes sizes;
   Buffers buffers;
-  const api::Picks* given_picks = nullptr;  // the caller's routing; null: there are logits to route
+  const contract::Picks* given_picks = nullptr;  // the caller's routing; null: there are logits to route
 
   LocalPick* picks_of(std::int64_t token_in_block) const {
     return buffers.picks + token_in_block * geometry.max_local_picks();

@@ -66,7 +66,7 @@ Result<api::BackendBinding> bind(const api::PlanRequest&, const api::BackendPlan
 }
 
 void run_with(const api::PlanRequest& request, const api::BackendPlan& plan, const contract::Weights& weights,
-              const contract::Activations& activations, const api::Picks* picks, void* workspace) {
+              const contract::Activations& activations, const contract::Picks* picks, void* workspace) {
   const PlanState& state = state_of(plan);
   const Products& products = products_of(state.set);
   const Call call{.geometry = request.geometry,
@@ -88,7 +88,7 @@ Status run(const api::PlanRequest& request, const api::BackendPlan& plan, const 
 
 Status run_prerouted(const api::PlanRequest& request, const api::BackendPlan& plan, const api::BackendBinding&,
                      const contract::Weights& weights, const contract::Activations& activations,
-                     const api::Picks& picks, void* workspace, Stream) {
+                     const contract::Picks& picks, void* workspace, Stream) {
   run_with(request, plan, weights, activations, &picks, workspace);
   return {};
 }

@@ -32,7 +32,7 @@ std::int32_t take_token(const Call& call, const std::int32_t* experts, const flo
 }  // namespace
 
 void take_picks(const Call& call, const TokenBlock& block) {
-  const api::Picks& given = *call.given_picks;
+  const contract::Picks& given = *call.given_picks;
   for (std::int64_t t = 0; t < block.count; ++t) {
     const std::int64_t token = block.first + t;
     call.buffers.pick_count[t] = take_token(call, given.experts + token * given.experts_pitch,

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "api_calls.hpp"
+#include "device_array.h"
+#include "given_picks.hpp"
 #include "gpu_test.hpp"
 #include "measure/gpu_call.hpp"
 #include "workload/inputs.hpp"
@@ -41,13 +43,65 @@ GpuCall call_of(Backend backend, std::int64_t tokens, std::uint64_t seed) {
   return std::move(call).value();
 }
 
-Output output_of(const GpuCall& call) {
+// The same call with the picks that its routing makes, as its caller's.
+class PreroutedCall {
+ public:
+  PreroutedCall(Backend backend, std::int64_t tokens, std::uint64_t seed)
+      : PreroutedCall(call_of(backend, tokens, seed), draw(tokens, seed)) {}
+
+  const GpuCall& routed() const { return routed_; }
+
+  Status enqueue(void* stream) const {
+    const Activations& given = routed_.inputs().public_activations;
+    const Device device = given.hidden_states.device;
+    const std::int64_t tokens = given.hidden_states.dim(0);
+    const std::int64_t picks = static_cast<std::int64_t>(experts_.size()) / tokens;
+    PreroutedActivations activations;
+    activations.topk_ids = Tensor::contiguous(experts_.get(), DType::int32, device, {tokens, picks});
+    activations.topk_weights = Tensor::contiguous(weights_.get(), DType::float32, device, {tokens, picks});
+    activations.hidden_states = given.hidden_states;
+    activations.hidden_states_scale = given.hidden_states_scale;
+    const Tensor output =
+        Tensor::contiguous(routed_.activations().output, DType::bfloat16, device, {tokens, given.hidden_states.dim(1)});
+    return bound_.run_prerouted(activations, output, {routed_.workspace(), routed_.plan().workspace().bytes}, stream);
+  }
+  Result<Output> fetch_output() const { return routed_.fetch_output(); }
+  Status poison_output() const { return routed_.poison_output(); }
+
+  // This call's picks take the place of the other's.
+  void copy_picks_to(const PreroutedCall& other) const {
+    const std::size_t count = experts_.size();
+    ASSERT_EQ(count, other.experts_.size());
+    ASSERT_EQ(cudaSuccess,
+              cudaMemcpy(other.experts_.get(), experts_.get(), count * sizeof(std::int32_t), cudaMemcpyDeviceToDevice));
+    ASSERT_EQ(cudaSuccess,
+              cudaMemcpy(other.weights_.get(), weights_.get(), count * sizeof(float), cudaMemcpyDeviceToDevice));
+  }
+
+ private:
+  PreroutedCall(GpuCall routed, const workload::Inputs& inputs)
+      : PreroutedCall(std::move(routed), picks_of_routing(inputs.geometry, inputs.weights, inputs.activations)) {}
+  PreroutedCall(GpuCall routed, const GivenPicks& picks)
+      : routed_(std::move(routed)),
+        bound_(routed_.plan().bind(routed_.inputs().public_weights).value()),
+        experts_(picks.experts),
+        weights_(picks.weights) {}
+
+  GpuCall routed_;
+  BoundPlan bound_;
+  DeviceArray<std::int32_t> experts_;
+  DeviceArray<float> weights_;
+};
+
+template <typename Call>
+Output output_of(const Call& call) {
   auto output = call.fetch_output();
   EXPECT_TRUE(output.ok()) << output.status().message();
   return std::move(output).value();
 }
 
-Output run(const GpuCall& call, cudaStream_t stream = nullptr) {
+template <typename Call>
+Output run(const Call& call, cudaStream_t stream = nullptr) {
   EXPECT_TRUE(call.poison_output().ok());
   const Status status = call.enqueue(stream);
   EXPECT_TRUE(status.ok()) << status.message();
@@ -102,7 +156,8 @@ GraphExec instantiate(cudaGraph_t graph) {
 }
 
 // Global mode: a wait, an allocation or a copy by any thread would end the capture with an error.
-GraphExec capture(const GpuCall& call, cudaStream_t stream) {
+template <typename Call>
+GraphExec capture(const Call& call, cudaStream_t stream) {
   EXPECT_EQ(cudaSuccess, cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
   const Status status = call.enqueue(stream);
   cudaGraph_t graph = nullptr;
@@ -147,6 +202,30 @@ TEST_F(GraphTest, a_replay_after_every_input_changed_equals_a_fresh_call) {
       };
       EXPECT_EQ(replay(), of_first);
       copy_contents(second, first);
+      EXPECT_EQ(replay(), of_second);
+    }
+  });
+}
+
+TEST_F(GraphTest, a_replay_of_a_prerouted_call_after_every_input_changed_equals_a_fresh_call) {
+  for_each_backend([](Backend backend) {
+    for (const std::int64_t tokens : {1, 80, 300}) {
+      const PreroutedCall first(backend, tokens, 1);
+      const PreroutedCall second(backend, tokens, 2);
+      const Output of_first = run(first);
+      const Output of_second = run(second);
+      EXPECT_EQ(of_first, run(first.routed()));
+      EXPECT_NE(of_first, of_second);
+      const Stream stream = make_stream();
+      const GraphExec graph = capture(first, stream.get());
+      const auto replay = [&] {
+        EXPECT_TRUE(first.poison_output().ok());
+        EXPECT_EQ(cudaSuccess, cudaGraphLaunch(graph.get(), stream.get()));
+        return output_of(first);
+      };
+      EXPECT_EQ(replay(), of_first);
+      copy_contents(second.routed(), first.routed());
+      second.copy_picks_to(first);
       EXPECT_EQ(replay(), of_second);
     }
   });
@@ -224,19 +303,25 @@ TEST_F(GraphTest, a_call_runs_in_the_body_of_a_conditional_node) {
   });
 }
 
+template <typename Call>
+void expect_only_launches(const Call& call) {
+  const ApiCalls before = api_calls();
+  const Status status = call.enqueue(nullptr);
+  const ApiCalls after = api_calls();
+  ASSERT_TRUE(status.ok()) << status.message();
+  EXPECT_GT(after.launches, before.launches);
+  EXPECT_EQ(after.waits, before.waits);
+  EXPECT_EQ(after.memory, before.memory);
+  EXPECT_EQ(cudaSuccess, cudaDeviceSynchronize());
+  EXPECT_GT(api_calls().waits, before.waits);  // the count counts
+}
+
 TEST_F(GraphTest, a_call_only_launches) {
-  for_each_backend([](Backend backend) {
-    const GpuCall call = call_of(backend, 64, 7);
-    const ApiCalls before = api_calls();
-    const Status status = call.enqueue(nullptr);
-    const ApiCalls after = api_calls();
-    ASSERT_TRUE(status.ok()) << status.message();
-    EXPECT_GT(after.launches, before.launches);
-    EXPECT_EQ(after.waits, before.waits);
-    EXPECT_EQ(after.memory, before.memory);
-    EXPECT_EQ(cudaSuccess, cudaDeviceSynchronize());
-    EXPECT_GT(api_calls().waits, before.waits);  // the count counts
-  });
+  for_each_backend([](Backend backend) { expect_only_launches(call_of(backend, 64, 7)); });
+}
+
+TEST_F(GraphTest, a_prerouted_call_only_launches) {
+  for_each_backend([](Backend backend) { expect_only_launches(PreroutedCall(backend, 64, 7)); });
 }
 
 }  // namespace

@@ -146,6 +146,17 @@ DeviceCall::DeviceCall(const Layer& layer)
   activations.output = output_.get();
 }
 
+void DeviceCall::take(const GivenPicks& picks) {
+  given_experts_ = DeviceArray<std::int32_t>(picks.experts);
+  given_weights_ = DeviceArray<float>(picks.weights);
+  given_picks = {.experts = given_experts_.get(),
+                 .experts_pitch = picks.experts_pitch,
+                 .weights = given_weights_.get(),
+                 .weights_pitch = picks.weights_pitch};
+  activations.routing_logits = nullptr;
+  activations.routing_logits_pitch = 0;
+}
+
 kernels::Device device_here() {
   cudaDeviceProp properties{};
   EXPECT_EQ(cudaSuccess, cudaGetDeviceProperties(&properties, 0));
@@ -174,7 +185,9 @@ void run_call(const DeviceCall& call, const contract::Geometry& geometry, kernel
   kernels::Bound bound;
   kernels::Error error = kernels::bind(plan, call.weights, &bound);
   ASSERT_TRUE(error.ok()) << error.kernel << ": " << kernels::error_text(error);
-  error = kernels::launch(bound, call.activations, workspace.get(), nullptr);
+  error = call.given_picks
+              ? kernels::launch_prerouted(bound, call.activations, *call.given_picks, workspace.get(), nullptr)
+              : kernels::launch(bound, call.activations, workspace.get(), nullptr);
   ASSERT_TRUE(error.ok()) << error.kernel << ": " << kernels::error_text(error);
   ASSERT_EQ(cudaSuccess, cudaDeviceSynchronize());
 }
@@ -200,6 +213,7 @@ void run_call_in_fresh_memory(const DeviceCall& call, const contract::Geometry& 
   whole.geometry = geometry;
   whole.weights = call.weights;
   whole.activations = call.activations;
+  whole.given_picks = call.given_picks;
   whole.sizes = sizes;
   whole.workspace = kernels::stages::workspace_at(workspace.value().get(), offsets);
   whole.path_workspace = static_cast<char*>(workspace.value().get()) + offsets.bytes;
@@ -216,6 +230,7 @@ StageCall::StageCall(const DeviceCall& call, const contract::Geometry& geometry,
   slab_.geometry = geometry;
   slab_.weights = call.weights;
   slab_.activations = call.activations;
+  slab_.given_picks = call.given_picks;
   slab_.sizes = sizes;
   slab_.workspace = kernels::stages::workspace_at(workspace_.get(), kernels::plan::offsets_of(geometry, sizes));
   slab_.sms = device_here().sm_count;

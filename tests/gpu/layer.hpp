@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "contract/call.h"
 #include "contract/geometry.h"
 #include "device_array.h"
+#include "given_picks.hpp"
 #include "operator.h"
 #include "plan/sizes.h"
 #include "stages/slab.h"
@@ -71,6 +73,10 @@ class DeviceCall {
   explicit DeviceCall(const Layer& layer);
   contract::Weights weights;
   contract::Activations activations;
+  std::optional<contract::Picks> given_picks;  // without them the call is routed
+
+  /// From here on the call's routing is the caller's, and it has no logits.
+  void take(const GivenPicks& picks);
 
   /// [T, output_pitch] bf16, after waiting for the device.
   std::vector<std::uint16_t> output() const { return output_.host(); }
@@ -80,6 +86,8 @@ class DeviceCall {
   DeviceArray<std::uint8_t> logits_, bias_, hidden_, w13_, w2_;
   DeviceArray<float> hidden_scale_, w13_scale_, w2_scale_;
   DeviceArray<std::uint16_t> output_;
+  DeviceArray<std::int32_t> given_experts_;
+  DeviceArray<float> given_weights_;
 };
 
 /// What make_plan() is told of the GPU here.

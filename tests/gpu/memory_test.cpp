@@ -29,6 +29,9 @@ struct Call {
   DeviceInfo info = query_device(kGpu).value();
   Weights weights;
   Activations activations;
+  DeviceArray<std::int32_t> ids = DeviceArray<std::int32_t>(12);  // -1 all
+  DeviceArray<float> id_weights = DeviceArray<float>(12);
+  PreroutedActivations prerouted;
   Tensor output;
 
   Call() {
@@ -56,6 +59,10 @@ struct Call {
     activations.routing_logits = place(device.activations.routing_logits, float32, {tokens, g.experts});
     activations.hidden_states = place(device.activations.hidden, float8_e4m3, {tokens, g.hidden});
     activations.hidden_states_scale = place(device.activations.hidden_scale, float32, {g.hidden_blocks(), tokens});
+    prerouted.topk_ids = place(ids.get(), int32, {tokens, g.top_k});
+    prerouted.topk_weights = place(id_weights.get(), float32, {tokens, g.top_k});
+    prerouted.hidden_states = activations.hidden_states;
+    prerouted.hidden_states_scale = activations.hidden_states_scale;
     output = place(device.activations.output, bfloat16, {tokens, g.hidden});
   }
 
@@ -97,6 +104,17 @@ constexpr ActivationArgument kActivationArguments[] = {
     {"hidden_states_scale", &Activations::hidden_states_scale},
 };
 
+struct PreroutedArgument {
+  const char* name;
+  Tensor PreroutedActivations::* tensor;
+};
+constexpr PreroutedArgument kPreroutedArguments[] = {
+    {"topk_ids", &PreroutedActivations::topk_ids},
+    {"topk_weights", &PreroutedActivations::topk_weights},
+    {"hidden_states", &PreroutedActivations::hidden_states},
+    {"hidden_states_scale", &PreroutedActivations::hidden_states_scale},
+};
+
 // Memory that is not the GPU's, with a home that frees it.
 struct Elsewhere {
   std::string says;
@@ -126,6 +144,11 @@ class MemoryTest : public GpuTest {
   Status run(const Activations& activations) const { return run(activations, call_->output, workspace()); }
   Status run(const Tensor& output) const { return run(call_->activations, output, workspace()); }
   Status run(const Workspace& workspace) const { return run(call_->activations, call_->output, workspace); }
+
+  Status run(const PreroutedActivations& activations) const {
+    const Result<BoundPlan> bound = plan_->bind(call_->weights);
+    return bound.ok() ? bound.value().run_prerouted(activations, call_->output, workspace()) : bound.status();
+  }
 
   Workspace workspace() const { return {workspace_.get(), need_.bytes}; }
 
@@ -193,6 +216,14 @@ TEST_F(MemoryTest, a_call_in_memory_of_its_gpu_runs) {
   EXPECT_FALSE(call_->output_is_untouched());
 }
 
+TEST_F(MemoryTest, a_prerouted_call_in_memory_of_its_gpu_runs) {
+  const long launches = api_calls().launches;
+  const Status status = run(call_->prerouted);
+  EXPECT_TRUE(status.ok()) << status.message();
+  EXPECT_LT(launches, api_calls().launches);
+  EXPECT_FALSE(call_->output_is_untouched());
+}
+
 TEST_F(MemoryTest, bind_refuses_weights_elsewhere) {
   for (const WeightArgument& argument : kWeightArguments) {
     expect_refused_elsewhere(argument.name, call_->weights.*argument.tensor, [&](const Tensor& tensor) {
@@ -207,6 +238,16 @@ TEST_F(MemoryTest, run_refuses_activations_elsewhere) {
   for (const ActivationArgument& argument : kActivationArguments) {
     expect_refused_elsewhere(argument.name, call_->activations.*argument.tensor, [&](const Tensor& tensor) {
       Activations activations = call_->activations;
+      activations.*argument.tensor = tensor;
+      return run(activations);
+    });
+  }
+}
+
+TEST_F(MemoryTest, run_prerouted_refuses_activations_elsewhere) {
+  for (const PreroutedArgument& argument : kPreroutedArguments) {
+    expect_refused_elsewhere(argument.name, call_->prerouted.*argument.tensor, [&](const Tensor& tensor) {
+      PreroutedActivations activations = call_->prerouted;
       activations.*argument.tensor = tensor;
       return run(activations);
     });

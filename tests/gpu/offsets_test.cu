@@ -140,5 +140,35 @@ TEST_F(OffsetsTest, experts_by_weights_past_two_to_the_31) {
   }
 }
 
+// The last token's picks begin 2^31 elements behind the first's. Ids and weights stand in one buffer, to need half of it.
+TEST_F(OffsetsTest, rows_of_picks_past_two_to_the_31) {
+  constexpr std::int64_t kTokens = 65;
+  constexpr std::int64_t kPitch = std::int64_t{1} << 25;
+  if (!has_room(9LL << 30)) GTEST_SKIP() << "needs 9 GiB of device memory";
+  LayerOptions options;
+  options.geometry = {256, 128, 16, 8, 4, 1, 1};
+  options.tokens = kTokens;
+  const Layer layer = draw_layer(options);
+  const Geometry& g = options.geometry;
+  const HostCall host(layer);
+  const GivenPicks picks = picks_of_routing(g, host.weights, host.activations);
+  DeviceCall together(layer);
+  together.take(picks);
+  DeviceCall apart(layer);
+  apart.take(picks);
+  const DeviceArray<std::int32_t> rows(static_cast<std::size_t>((kTokens - 1) * kPitch + 2 * g.top_k));
+  auto* const weights = reinterpret_cast<float*>(rows.get()) + g.top_k;
+  const contract::Picks& near = *together.given_picks;
+  copy_rows(rows.get(), kPitch, near.experts, near.experts_pitch, g.top_k, kTokens);
+  copy_rows(weights, kPitch, near.weights, near.weights_pitch, g.top_k, kTokens);
+  apart.given_picks = {rows.get(), kPitch, weights, kPitch};
+  for (const Path path : paths_here(g)) {
+    SCOPED_TRACE(name_of(path));
+    run_call(together, g, path);
+    run_call(apart, g, path);
+    EXPECT_EQ(together.output(), apart.output());
+  }
+}
+
 }  // namespace
 }  // namespace blockmoe::test

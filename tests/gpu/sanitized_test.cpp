@@ -185,5 +185,54 @@ TEST_F(SanitizedTest, several_slabs_of_several_chunks_agree_with_the_oracle) {
   }
 }
 
+std::vector<std::uint16_t> output_on(const Layer& layer, const GivenPicks& picks, kernels::Path path,
+                                     const kernels::plan::Sizes& sizes) {
+  DeviceCall call(layer);
+  call.take(picks);
+  run_call_in_fresh_memory(call, layer.geometry(), path, sizes);
+  return call.output();
+}
+
+// Ids of any value and repeated ones, in rows apart: the bits of the call from which what is to be skipped was taken out.
+void check_hostile_picks(const Layer& layer, const kernels::plan::Sizes& sizes) {
+  const std::int32_t offset = layer.options.local_expert_offset;
+  const GivenPicks hostile = hostile_picks(layer.geometry(), offset, layer.tokens(), 11, layer.options.extra_pitch);
+  const GivenPicks left = without_skipped(hostile, layer.geometry(), offset);
+  for (const kernels::Path path : paths_here(layer.geometry())) {
+    SCOPED_TRACE(name_of(path));
+    EXPECT_EQ(output_on(layer, left, path, sizes), output_on(layer, hostile, path, sizes));
+  }
+}
+
+TEST_F(SanitizedTest, picks_that_are_no_experts_are_skipped) {
+  struct Hostile {
+    const char* name;
+    Layer layer;
+  };
+  const Hostile all[] = {
+      {"every tensor pitched", pitched(37)},
+      {"one token", pitched(1)},
+      {"local experts from -2", local_experts_from(-2)},
+      {"local experts past the last", local_experts_from(14)},
+      {"local experts far below", local_experts_from(std::numeric_limits<std::int32_t>::min())},
+      {"local experts far beyond", local_experts_from(std::numeric_limits<std::int32_t>::max())},
+      {"one pick a token", draw_layer(layer_options(33, {128, 128, 16, 4, 1, 1, 1}))},
+      {"32 picks a token", thirty_two_picks()},
+      {"fewer experts than picks", draw_layer(layer_options(33, {128, 128, 16, 2, 8, 1, 1}))},
+  };
+  for (const Hostile& hostile : all) {
+    SCOPED_TRACE(hostile.name);
+    check_hostile_picks(hostile.layer, kernels::plan::sizes_of(hostile.layer.geometry(), hostile.layer.tokens()));
+  }
+}
+
+TEST_F(SanitizedTest, picks_of_several_slabs_of_several_chunks) {
+  LayerOptions options = layer_options(100, {256, 128, 8, 8, 4, 1, 1});
+  options.local_expert_offset = 0;
+  options.extra_pitch = 1;
+  const Layer layer = draw_layer(options);
+  check_hostile_picks(layer, sizes_with_slabs(layer.geometry(), layer.tokens(), 64, 192));
+}
+
 }  // namespace
 }  // namespace blockmoe::test

@@ -5,16 +5,13 @@ import pytest
 
 import blockmoe
 from frameworks import NumPy, arguments, values
-from reference import GATE_CPU, mixture, picks_of, random_layer, relative_error
+from reference import GATE_CPU, GATE_CUDA, mixture, picks_of, random_layer, relative_error
 
 ROUTED_ALONE = ("routing_logits", "routing_bias", "routed_scaling_factor")
 
 
-@pytest.fixture
-def cpu_framework(framework):
-    if framework.cuda:
-        pytest.skip("the GPU backends take no picks yet")
-    return framework
+def gate(framework):
+    return GATE_CUDA if framework.cuda else GATE_CPU
 
 
 def prerouted_arguments(framework, layer, ids, weights):
@@ -22,52 +19,53 @@ def prerouted_arguments(framework, layer, ids, weights):
     return {"topk_ids": framework.tensor(ids), "topk_weights": framework.tensor(weights)} | given
 
 
-def test_the_output_is_the_references(cpu_framework):
+def test_the_output_is_the_references(framework):
     layer = random_layer(9, offset=8, local=8)
     ids, weights = picks_of(layer)
-    output = blockmoe.fused_moe_prerouted(**prerouted_arguments(cpu_framework, layer, ids, weights), experts=16)
-    assert relative_error(values(cpu_framework, output), mixture(layer, ids, weights)) < GATE_CPU
+    output = blockmoe.fused_moe_prerouted(**prerouted_arguments(framework, layer, ids, weights), experts=16)
+    assert relative_error(values(framework, output), mixture(layer, ids, weights)) < gate(framework)
 
 
-def test_the_picks_of_the_routed_call_give_its_bits(cpu_framework):
+def test_the_picks_of_the_routed_call_give_its_bits(framework):
     layer = random_layer(9)
     layer.routing_logits[:] = 0  # s is 1/2 everywhere: the bias chooses, and every weight is exactly 2.5 / 4
     ids, weights = picks_of(layer)
     assert (weights == np.float32(0.625)).all()
-    routed = blockmoe.fused_moe(**arguments(cpu_framework, layer), **layer.routing)
-    output = blockmoe.fused_moe_prerouted(**prerouted_arguments(cpu_framework, layer, ids, weights), experts=16)
-    np.testing.assert_array_equal(cpu_framework.bits(output), cpu_framework.bits(routed))
+    routed = blockmoe.fused_moe(**arguments(framework, layer), **layer.routing)
+    output = blockmoe.fused_moe_prerouted(**prerouted_arguments(framework, layer, ids, weights), experts=16)
+    np.testing.assert_array_equal(framework.bits(output), framework.bits(routed))
 
 
-def test_a_bound_plan_gives_the_bits_of_one_call(cpu_framework):
+def test_a_bound_plan_gives_the_bits_of_one_call(framework):
     layer = random_layer(5)
-    given = prerouted_arguments(cpu_framework, layer, *picks_of(layer))
+    given = prerouted_arguments(framework, layer, *picks_of(layer))
     whole = blockmoe.fused_moe_prerouted(**given, experts=16)
     step = [given.pop(name) for name in ("topk_ids", "topk_weights", "hidden_states", "hidden_states_scale")]
-    plan = blockmoe.Plan(8, "cpu", experts=16, local_experts=16, hidden=256, intermediate=128, top_k=4)
-    output = cpu_framework.output(5, 256)
+    device = "cuda" if framework.cuda else "cpu"
+    plan = blockmoe.Plan(8, device, experts=16, local_experts=16, hidden=256, intermediate=128, top_k=4)
+    output = framework.output(5, 256)
     assert plan.bind(blockmoe.Weights(**given)).run_prerouted(*step, output) is output
-    np.testing.assert_array_equal(cpu_framework.bits(output), cpu_framework.bits(whole))
+    np.testing.assert_array_equal(framework.bits(output), framework.bits(whole))
 
 
-def test_picks_that_are_not_here_are_skipped():
+def test_picks_that_are_not_here_are_skipped(framework):
     layer = random_layer(6, offset=4, local=8)
     ids, weights = picks_of(layer)
     away = (ids < 4) | (ids >= 12)
     assert away.any()
     without = np.where(away, -1, ids).astype(np.int32)
-    expected = blockmoe.fused_moe_prerouted(**prerouted_arguments(NumPy(), layer, without, weights), experts=16)
-    output = blockmoe.fused_moe_prerouted(**prerouted_arguments(NumPy(), layer, ids, weights), experts=16)
-    np.testing.assert_array_equal(output, expected)
+    expected = blockmoe.fused_moe_prerouted(**prerouted_arguments(framework, layer, without, weights), experts=16)
+    output = blockmoe.fused_moe_prerouted(**prerouted_arguments(framework, layer, ids, weights), experts=16)
+    np.testing.assert_array_equal(framework.bits(output), framework.bits(expected))
 
 
-def test_thirty_two_picks_are_taken():
+def test_thirty_two_picks_are_taken(framework):
     layer = random_layer(3)
     ids = np.full((3, 32), -1, np.int32)
     ids[:, 5::2] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
     weights = np.linspace(-1, 1, 96, dtype=np.float32).reshape(3, 32)
-    output = blockmoe.fused_moe_prerouted(**prerouted_arguments(NumPy(), layer, ids, weights), experts=32)
-    assert relative_error(values(NumPy(), output), mixture(layer, ids, weights)) < GATE_CPU
+    output = blockmoe.fused_moe_prerouted(**prerouted_arguments(framework, layer, ids, weights), experts=32)
+    assert relative_error(values(framework, output), mixture(layer, ids, weights)) < gate(framework)
 
 
 REFUSED = {

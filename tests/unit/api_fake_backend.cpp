@@ -49,7 +49,7 @@ Status run(const api::PlanRequest& request, const api::BackendPlan&, const api::
 }
 
 Status run_prerouted(const api::PlanRequest& request, const api::BackendPlan& plan, const api::BackendBinding& binding,
-                     const contract::Weights& weights, const contract::Activations& call, const api::Picks& picks,
+                     const contract::Weights& weights, const contract::Activations& call, const contract::Picks& picks,
                      void* workspace, Stream stream) {
   fakes().picks = picks;
   return run(request, plan, binding, weights, call, workspace, stream);

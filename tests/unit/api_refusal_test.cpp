@@ -507,7 +507,7 @@ TEST(ApiPrerouted, a_backend_that_takes_no_picks_says_so) {
   }
   const Status status = call.run_prerouted();
   EXPECT_EQ(status.code(), StatusCode::unsupported);
-  EXPECT_EQ(status.message(), "topk_ids: the backend hopper takes no picks yet");
+  EXPECT_EQ(status.message(), "topk_ids: the backend hopper takes no picks");
   EXPECT_EQ(fakes().runs, 0);
 }
 

@@ -66,7 +66,7 @@ TEST(Prerouted, however_a_call_is_cut_it_gives_the_same_bits) {
   const RandomCall call(recipe);
   const Routing routing = routing_of(call);
   const std::vector<std::uint16_t> whole = run(call, routing);
-  const api::Picks picks = {
+  const contract::Picks picks = {
       .experts = routing.ids.data(), .experts_pitch = 4, .weights = routing.weights.data(), .weights_pitch = 4};
   for (const std::int64_t block_tokens : {1, 4, 20}) {
     cpu::Sizes sizes = cpu::choose_sizes(recipe.geometry, recipe.tokens, 2);
