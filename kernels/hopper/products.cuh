@@ -1,21 +1,25 @@
 // products.cuh: gemm1 and gemm2 of a chunk as one kernel, from the list of tiles to the last row.
 //
-//   D [256, N] = W [256, K] * X [N, K]^T        for one expert; a tile
+//   D [256, N] = W [256, K] * X [N, K]^T        for one expert; a tile. Many rows: D^T = X * W^T (multiply_straight.cuh)
 //
-//   W   two boxes of 128 weight rows; wgmma's A. Streamed by TMA, 128 values of K at a time
-//   X   N of the expert's rows, gathered by cp.async; wgmma's B. N follows the expert's own rows in steps of 8 (columns.cuh)
+//   W   two boxes of 128 weight rows, streamed by TMA, 128 values of K at a time
+//   X   N of the expert's rows, gathered by cp.async. N follows the expert's own rows (columns.cuh)
 //
 // The matrix unit accumulates 128 values of K; then acc = fma(partial, row scale * weight scale, acc) in fp32.
 //
 // Roles of the 384 threads:
-//   warpgroup 0  warp 0 streams weights; warps 2 and 3 gather rows and scales; warp 1 hands over what they gathered
-//   warpgroups 1 and 2 multiply: each has 64 rows of either box, so that both of a tile's accumulators are in one thread
+//   warpgroup 0  warp 0 takes work (split.h, work.cuh) and streams weights; warps 2 and 3 gather rows and scales; warp 1 hands over
+//                what they gathered
+//   warpgroups 1 and 2 multiply: each has 64 rows of either box, so that both of a tile's accumulators are in one thread; straight,
+//                64 of the tile's rows and both boxes
 //
-// Cost of a K block: 32 KB of weights, which is 1600 cycles of an SM's share of the memory's 4.6 TB/s; 8 N cycles of wgmma, which
-// reads 128 bytes of shared memory in 256 + 4 N of them; (N / 4) * 3 instructions of promotion a thread and box; 3 N / 8 + 55
-// instructions of gathering in each of two warps. So weights decide up to about N = 96, then the matrix unit and shared memory.
+// CTAs take gemm1's tiles, then gemm2's, whose rows wait until their expert's tiles of gemm1 are finished.
 //
-// product_plan.cuh has the sizes and the shared memory, copy_operands.cuh and multiply.cuh the roles, cut_sums.cuh what CTAs
+// Cost of a K block: 32 KB of weights, which is 1600 cycles of an SM's share of the memory's 4.6 TB/s; swapped 8 N cycles of wgmma,
+// which reads 128 bytes of shared memory in 256 + 4 N of them, and (N / 4) * 3 instructions of promotion a thread and box;
+// 3 N / 8 + 55 instructions of gathering in each of two warps. Straight 1024 cycles of wgmma, with all else 1550.
+//
+// product_plan.cuh has the sizes and the shared memory, copy_operands.cuh and multiply*.cuh the roles, cut_sums.cuh what CTAs
 // that share a tile tell each other.
 #pragma once
 

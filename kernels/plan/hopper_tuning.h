@@ -28,9 +28,8 @@ struct HopperTuningRow {
 
 // Measured on one NVIDIA H200, both products of DeepSeek-V3's layer, microseconds, L2 cold (docs/performance-log.md).
 inline constexpr std::array<HopperTuningRow, 3> kHopperTuning = {{
-    // T = 64: 309 narrow, 320 middle. Two CTAs fit an SM, so that gemm2's weights fly while gemm1 ends. More than 4 pieces
-    // gain under 1% at T = 1 and lose as much at T = 64.
-    {4.0, {HopperWidth::narrow, 4, true, "weights decide, and a narrow gemm2 starts beside gemm1"}},
+    // T = 64: 309 narrow, 320 middle; T = 256: 348 and 345. More than 4 pieces gain under 1% at T = 1 and lose as much at 64.
+    {4.0, {HopperWidth::narrow, 4, true, "weights decide: the deepest ring, and registers left for combine's CTAs"}},
     // T = 512: 349 middle, 353 wide; T = 901: 367 and 371; T = 1024, 1536: equal.
     {30.0, {HopperWidth::middle, 4, true, "one column tile an expert, both halves of a tile in flight"}},
     // A straight tile's sums are 128 KB. Leftover cut or not: T = 2048 435 and 428, 4096 580 and 575, 14107 1483 and 1479.

@@ -2,7 +2,7 @@
 //
 // Rules of the project: a call's first kernel is an ordinary launch; every CTA of every other kernel executes
 // griddepcontrol_wait(). Then a kernel may read weights before its wait; and, where its predecessor lets it start only after
-// the predecessor's own wait, what the kernels before that wrote. (pack does so at once: gemm1 reads weights alone.)
+// the predecessor's own wait, what the kernels before that wrote. (pack gives the signal at once: the products read weights alone.)
 #pragma once
 
 namespace blockmoe::ptx {
