@@ -1,4 +1,4 @@
-// copy_operands.cuh: the copying warpgroup of the grouped products (product.cuh). It fills the ring:
+// copy_operands.cuh: the copying warpgroup of the grouped products (products.cuh). It fills the ring:
 //
 //   slot.weights  two boxes of 128 weight rows x 128 of K, by TMA                               warp 0
 //   slot.rows     the tile's rows x 128 of K, by cp.async, and their scales and the boxes'      warps 2 and 3, handed over by warp 1

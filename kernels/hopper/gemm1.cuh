@@ -6,7 +6,7 @@
 //
 // A tile is (expert, up to kMaxWidth of its rows, 128 intermediate columns): exactly one requantisation block of each row, so
 // that a row's largest value is known when its CTA's two warpgroups have met. A thread's two accumulators are the up and the
-// gate of the same values (product.cuh).
+// gate of the same values (products.cuh).
 #pragma once
 
 #include "contract/requantise.h"

@@ -1,4 +1,4 @@
-// product_plan.cuh: sizes, shapes and shared memory of the grouped products (product.cuh), and what a launch tells them.
+// product_plan.cuh: sizes, shapes and shared memory of the grouped products (products.cuh), and what a launch tells them.
 #pragma once
 
 #include <cuda.h>

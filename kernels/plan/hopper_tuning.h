@@ -11,7 +11,7 @@
 
 namespace blockmoe::kernels::plan {
 
-// The widest column tile, in rows of one expert, that a kernel computes at once (hopper/product.cuh).
+// The widest column tile, in rows of one expert, that a kernel computes at once (hopper/products.cuh).
 enum class HopperWidth : std::int32_t { narrow = 24, middle = 64, wide = 128 };
 
 struct HopperConfig {
