@@ -36,18 +36,13 @@ __device__ __forceinline__ void multiply_block(float (&partial)[kWidth / 2], std
   ptx::wgmma_commit_group();
 }
 
-// One warpgroup: `k_blocks` K blocks into its accumulators. Up to 64 columns both boxes' partials are in flight at once, and
-// the column scales are read once for both.
+// One warpgroup: `k_blocks` K blocks of a swapped tile into its accumulators. Both boxes' partials are in flight at once, and the
+// column scales are read once for both: registers allow that up to 64 columns.
 template <int kWidth, class S>
 __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup, int k_blocks,
                                          float (&acc)[kBoxes][kWidth / 2]) {
-  constexpr bool kBothInFlight = kWidth <= 64;
+  static_assert(kWidth <= 64, "two partials and two accumulators");
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const auto release = [&] {
-    __syncwarp();
-    if (lane == 0) ring.release();
-    ring.advance();
-  };
 #pragma unroll 1
   for (int k = 0; k < k_blocks; ++k) {
     const int number = ring.wait();
@@ -58,49 +53,26 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
     const std::uint64_t box1 = ptx::k_major_descriptor(slot.weights[1] + warpgroup * ptx::kRowsOfWgmma * kBlock);
     const float4* const columns = reinterpret_cast<const float4*>(scales.column) + lane % 4;
 
-    if constexpr (kBothInFlight) {
-      float first[kWidth / 2], second[kWidth / 2];
-      ptx::pin_registers(first);
-      ptx::pin_registers(second);
-      ptx::wgmma_fence();
-      multiply_block<kWidth>(first, box0, rows);
-      multiply_block<kWidth>(second, box1, rows);
-      float4 held[(kWidth + 15) / 16];
+    float first[kWidth / 2], second[kWidth / 2];
+    ptx::pin_registers(first);
+    ptx::pin_registers(second);
+    ptx::wgmma_fence();
+    multiply_block<kWidth>(first, box0, rows);
+    multiply_block<kWidth>(second, box1, rows);
+    float4 held[(kWidth + 15) / 16];
 #pragma unroll
-      for (int j = 0; j < (kWidth + 15) / 16; ++j) held[j] = columns[4 * j];
-      const float2 weight = *reinterpret_cast<const float2*>(scales.weight);
-      const auto column = [&](int j) { return held[j]; };
-      ptx::wgmma_wait_group<1>();
-      ptx::pin_registers(first);
-      promote<kWidth>(acc[0], first, column, weight.x);
-      ptx::wgmma_wait_group<0>();
-      ptx::pin_registers(second);
-      release();
-      promote<kWidth>(acc[1], second, column, weight.y);
-    } else {
-      // Scales read while the first box's wgmma run and kept for the second's, as many as registers allow.
-      constexpr int kFours = (kWidth + 15) / 16;
-      constexpr int kHeld = kWidth <= 112 ? kFours : kWidth <= 120 ? 7 : 4;
-      float4 held[kHeld];
-      float partial[kWidth / 2];
-      ptx::pin_registers(partial);
-      ptx::wgmma_fence();
-      multiply_block<kWidth>(partial, box0, rows);
-#pragma unroll
-      for (int j = 0; j < kHeld; ++j) held[j] = columns[4 * j];
-      const auto column = [&](int j) { return j < kHeld ? held[j] : columns[4 * j]; };
-      const float2 weight = *reinterpret_cast<const float2*>(scales.weight);
-      ptx::wgmma_wait_group<0>();
-      ptx::pin_registers(partial);
-      promote<kWidth>(acc[0], partial, column, weight.x);
-      ptx::pin_registers(partial);
-      ptx::wgmma_fence();
-      multiply_block<kWidth>(partial, box1, rows);
-      ptx::wgmma_wait_group<0>();
-      ptx::pin_registers(partial);
-      release();
-      promote<kWidth>(acc[1], partial, column, weight.y);
-    }
+    for (int j = 0; j < (kWidth + 15) / 16; ++j) held[j] = columns[4 * j];
+    const float2 weight = *reinterpret_cast<const float2*>(scales.weight);
+    const auto column = [&](int j) { return held[j]; };
+    ptx::wgmma_wait_group<1>();
+    ptx::pin_registers(first);
+    promote<kWidth>(acc[0], first, column, weight.x);
+    ptx::wgmma_wait_group<0>();
+    ptx::pin_registers(second);
+    __syncwarp();
+    if (lane == 0) ring.release();
+    ring.advance();
+    promote<kWidth>(acc[1], second, column, weight.y);
   }
 }
 
