@@ -107,11 +107,7 @@ Error launch_slab(const stages::Slab& shared_slab, const void* opaque_state, cud
 
   Error error = stages::launch_routing(slab, stream);
   const bool products_alone = (slab.wanted & kPack) == 0 && (slab.wanted & (kGemm1 | kGemm2)) != 0;
-  if (error.ok() && products_alone) {  // as bench times them: what pack would have left zero
-    error = error_in("counters",
-                     cudaMemsetAsync(slab.counters, 0,
-                                     static_cast<std::size_t>(slab.counter_words) * sizeof(std::uint32_t), stream));
-  }
+  if (error.ok() && products_alone) error = error_in("counters", launch_clear(slab, stream));
   for (std::int32_t chunk = 0; chunk < slab.sizes.max_chunks && error.ok(); ++chunk) {
     error = first_error(
         [&] {

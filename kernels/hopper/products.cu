@@ -40,6 +40,12 @@ cudaError_t make_maps(const contract::Geometry& geometry, const contract::Weight
 
 namespace {
 
+__global__ void clear(std::uint32_t* words, std::int32_t count) {
+  for (auto i = static_cast<std::int32_t>(threadIdx.x); i < count; i += static_cast<std::int32_t>(blockDim.x)) {
+    words[i] = 0;
+  }
+}
+
 ChunkParams chunk_params(const stages::Slab& slab, std::int32_t chunk, std::uint32_t* counters, const Config& config) {
   ChunkParams p{};
   p.chunk = slab.workspace.chunks + chunk;
@@ -88,6 +94,12 @@ Gemm2::Params gemm2_params(const stages::Slab& slab) {
 }
 
 }  // namespace
+
+cudaError_t launch_clear(const stages::Slab& slab, cudaStream_t stream) {
+  constexpr unsigned kThreadsOfClear = 512;
+  clear<<<1, kThreadsOfClear, 0, stream>>>(slab.counters, slab.counter_words);
+  return cudaGetLastError();
+}
 
 cudaError_t launch_products(const stages::Slab& slab, std::int32_t chunk, const Maps& maps, const Scratch& scratch,
                             const Config& config, cudaStream_t stream) {

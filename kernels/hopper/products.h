@@ -49,6 +49,9 @@ constexpr std::size_t sum_bytes(std::int32_t sms, Width widest) {
   return static_cast<std::size_t>(sms) * 2 * static_cast<std::size_t>(widest) * 256 * sizeof(float);
 }
 
+// What pack leaves zero, where the products are launched without it: as bench does, to time them alone.
+cudaError_t launch_clear(const stages::Slab& slab, cudaStream_t stream);
+
 // hidden, w13 -> inter, and inter, w2 -> rows; one of them alone where the slab wants no more. The kernels before it in the
 // stream may be running still (programmatic dependent launch).
 cudaError_t launch_products(const stages::Slab& slab, std::int32_t chunk, const Maps& maps, const Scratch& scratch,
