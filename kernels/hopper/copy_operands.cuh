@@ -10,7 +10,6 @@
 
 #include "checked.h"
 #include "hopper/params.cuh"
-
 #include "hopper/product_plan.cuh"
 #include "plan/sizes.h"
 #include "ptx/cp_async.h"
@@ -37,7 +36,7 @@ class WeightStream {
   __device__ __forceinline__ WeightStream(Smem<S>& smem, const Params& params)
       : smem_(smem), params_(params), ring_(smem.ring), queue_(smem.queue.ring) {}
 
-  // `maps`: of w13 and w2.
+  // `number`: of the CTA's first part.
   __device__ __forceinline__ void run(const CUtensorMap* w13, const CUtensorMap* w2, std::int32_t number) {
     const std::int32_t gemm1_parts = smem_.split[0].parts();
     const std::int32_t parts = gemm1_parts + smem_.split[1].parts();

@@ -98,6 +98,8 @@ struct Gemm1 {
       *reinterpret_cast<uint4*>(to + static_cast<std::int64_t>(n) * params.intermediate + chunk * 16) =
           *reinterpret_cast<const uint4*>(&smem.staging[n * kStagedRowBytes + chunk * 16]);
     }
+    // A straight tile or one of gemm2 may come next, and its warps stage without waiting for all of these.
+    ptx::named_barrier_sync(kMultiplyBarrier, kMultiplyThreads);
   }
 
   // The same of straight products: a warp has 16 whole rows, so that no warp waits for another.

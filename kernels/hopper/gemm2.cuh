@@ -167,6 +167,8 @@ struct Gemm2 {
             *reinterpret_cast<const uint4*>(staged + i / 8 * kStagedRowBytes + i % 8 * 16);
       }
     }
+    // A straight tile may come next, whose warps stage each for itself.
+    ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);
   }
 };
 
