@@ -9,7 +9,7 @@ regular to keep by hand. `tests/gpu/hopper_wgmma_test.cu` compares each width wi
 
 import sys
 
-WIDTHS = (*range(8, 65, 8), 128)
+WIDTHS = (*range(8, 65, 8), 80, 128)
 REGISTERS_A_LINE = 8
 
 HEADER = """\

@@ -19,8 +19,12 @@ struct BlockScale {
 
 // `largest` of the values seen so far and the next one.
 BLOCKMOE_HD float amax_step(float largest, float value) {
+#if defined(__CUDA_ARCH__)
+  return fmaxf(largest, fabsf(value));  // of a number and NaN, the number
+#else
   const float magnitude = float_of(bits_of(value) & 0x7fffffffu);
   return magnitude > largest ? magnitude : largest;  // false for NaN
+#endif
 }
 
 BLOCKMOE_HD BlockScale block_scale(float amax) {
@@ -32,5 +36,13 @@ BLOCKMOE_HD BlockScale block_scale(float amax) {
 BLOCKMOE_HD std::uint8_t requantise(float value, float inverse) {
   return e4m3_encode(rn::mul(value, inverse));
 }
+
+#if defined(__CUDACC__)
+// Two values at once, the first in the low byte.
+__device__ __forceinline__ std::uint16_t requantise_pair(float first, float second, float inverse) {
+  return __nv_cvt_float2_to_fp8x2(make_float2(rn::mul(first, inverse), rn::mul(second, inverse)), __NV_SATFINITE,
+                                  __NV_E4M3);
+}
+#endif
 
 }  // namespace blockmoe::contract

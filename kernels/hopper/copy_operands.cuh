@@ -11,6 +11,7 @@
 #include "checked.h"
 #include "hopper/params.cuh"
 #include "hopper/product_plan.cuh"
+#include "hopper/zero_rows.cuh"
 #include "plan/sizes.h"
 #include "ptx/cp_async.h"
 #include "ptx/fence.h"
@@ -219,18 +220,21 @@ __device__ __forceinline__ void gather_rows(Smem<S>& smem, const Params& params)
 }
 
 // Warp 1, one lane. cp.async writes as ordinary stores do; between those and the tensor cores' reads a proxy fence must stand.
-// Here it holds up neither the next copies nor the products.
+// Here it holds up neither the next copies nor the products. The lane has time for rows of zeros, too.
 template <class S>
-__device__ __forceinline__ void hand_over_rows(Smem<S>& smem) {
+__device__ __forceinline__ void hand_over_rows(Smem<S>& smem, const ChunkParams& chunk) {
   RingPosition<S::kSlots> position;
+  ZeroRows<S> zeros(smem, chunk);
   for (WorkReader reader(smem.queue); reader.next(); reader.release()) {
     for (std::int32_t left = reader.work().k_end - reader.work().k_begin; left > 0; --left) {
       ptx::mbarrier_wait_parity(&smem.landed[position.slot()], position.parity());
       ptx::fence_proxy_async_shared();
       ptx::mbarrier_arrive(&smem.ring.full[position.slot()]);
       position.advance();
+      if constexpr (S::kWritesZeros) zeros.step();
     }
   }
+  if constexpr (S::kWritesZeros) zeros.finish();
 }
 
 }  // namespace blockmoe::kernels::hopper

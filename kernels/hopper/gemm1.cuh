@@ -128,9 +128,8 @@ struct Gemm1 {
       std::uint8_t* const staged = own.staging + row * kStagedRowBytes + own.lane % 4 * 2;
 #pragma unroll
       for (int j = 0; j < kBoxRows / 8; ++j) {
-        const std::uint32_t low = contract::requantise(value[4 * j + 2 * half], scale.inverse);
-        const std::uint32_t high = contract::requantise(value[4 * j + 2 * half + 1], scale.inverse);
-        *reinterpret_cast<std::uint16_t*>(staged + 8 * j) = static_cast<std::uint16_t>(low | high << 8);
+        *reinterpret_cast<std::uint16_t*>(staged + 8 * j) =
+            contract::requantise_pair(value[4 * j + 2 * half], value[4 * j + 2 * half + 1], scale.inverse);
       }
     }
     own.store(params.inter + tile.weight_tile * kBoxRows, params.intermediate);

@@ -104,6 +104,7 @@ Error launch_slab(const stages::Slab& shared_slab, const void* opaque_state, cud
   slab.counters = scratch.flags;
   slab.counter_words = flag_words(slab.sms, slab.geometry.local_experts) * slab.sizes.max_chunks;
   slab.dependent_launches = true;
+  slab.zeros_written = config.writes_zeros && (slab.wanted & kCombine) != 0 && (slab.wanted & (kGemm1 | kGemm2)) != 0;
 
   Error error = stages::launch_routing(slab, stream);
   const bool products_alone = (slab.wanted & kPack) == 0 && (slab.wanted & (kGemm1 | kGemm2)) != 0;

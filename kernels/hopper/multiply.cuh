@@ -1,5 +1,5 @@
-// multiply.cuh: a multiplying warpgroup's K blocks on the FP8 matrix unit, from ring slots to fp32 accumulators. 128 values of K are
-// summed by the unit, then promoted: acc = fma(partial, column scale * weight scale, acc).
+// multiply.cuh: a multiplying warpgroup's K blocks on the FP8 matrix unit, from ring slots to fp32 accumulators. 128 values of K, or
+// 64, are summed by the unit, then promoted: acc = fma(partial, column scale * weight scale, acc).
 #pragma once
 
 #include <cstdint>
@@ -26,22 +26,30 @@ __device__ __forceinline__ void promote(float (&acc)[kWidth / 2], const float (&
   }
 }
 
-// 128 values of K, of 64 rows of `a` and kWidth rows of `b`.
-template <int kWidth>
-__device__ __forceinline__ void multiply_block(float (&partial)[kWidth / 2], std::uint64_t a, std::uint64_t b) {
+// One of kParts equal parts of a K block, of 64 rows of `a` and kWidth rows of `b`.
+template <int kWidth, int kParts>
+__device__ __forceinline__ void multiply_part(float (&partial)[kWidth / 2], std::uint64_t a, std::uint64_t b,
+                                              int part) {
+  constexpr int kSteps = kBlock / ptx::kKOfWgmma / kParts;
 #pragma unroll
-  for (int k = 0; k < kBlock / ptx::kKOfWgmma; ++k) {
-    ptx::WgmmaE4m3<kWidth>::issue(partial, a + k * ptx::kKStep, b + k * ptx::kKStep, k != 0);
+  for (int i = 0; i < kSteps; ++i) {
+    const int k = part * kSteps + i;
+    ptx::WgmmaE4m3<kWidth>::issue(partial, a + k * ptx::kKStep, b + k * ptx::kKStep, i != 0);
   }
   ptx::wgmma_commit_group();
 }
+template <int kWidth>
+__device__ __forceinline__ void multiply_block(float (&partial)[kWidth / 2], std::uint64_t a, std::uint64_t b) {
+  multiply_part<kWidth, 1>(partial, a, b, 0);
+}
 
-// One warpgroup: `k_blocks` K blocks of a swapped tile into its accumulators. Both boxes' partials are in flight at once, and the
-// column scales are read once for both: registers allow that up to 64 columns.
-template <int kWidth, class S>
+// One warpgroup: `k_blocks` K blocks of a swapped tile into its accumulators. Two partials are in flight at once, and the
+// column scales are read once for both boxes: registers allow that up to 80 columns.
+template <int kWidth, int kParts, class S>
 __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup, int k_blocks,
                                          float (&acc)[kBoxes][kWidth / 2]) {
-  static_assert(kWidth <= 64, "two partials and two accumulators");
+  static_assert(kWidth <= 80, "two partials and two accumulators");
+  constexpr int kUnits = kBoxes * kParts;  // of a box each
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll 1
   for (int k = 0; k < k_blocks; ++k) {
@@ -49,30 +57,40 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
     const auto& slot = smem.slots[number];
     const auto& scales = smem.scales[number + static_cast<int>(ring.parity()) * S::kSlots];
     const std::uint64_t rows = ptx::k_major_descriptor(slot.rows);
-    const std::uint64_t box0 = ptx::k_major_descriptor(slot.weights[0] + warpgroup * ptx::kRowsOfWgmma * kBlock);
-    const std::uint64_t box1 = ptx::k_major_descriptor(slot.weights[1] + warpgroup * ptx::kRowsOfWgmma * kBlock);
+    const std::uint64_t boxes[kBoxes] = {
+        ptx::k_major_descriptor(slot.weights[0] + warpgroup * ptx::kRowsOfWgmma * kBlock),
+        ptx::k_major_descriptor(slot.weights[1] + warpgroup * ptx::kRowsOfWgmma * kBlock)};
     const float4* const columns = reinterpret_cast<const float4*>(scales.column) + lane % 4;
 
-    float first[kWidth / 2], second[kWidth / 2];
-    ptx::pin_registers(first);
-    ptx::pin_registers(second);
-    ptx::wgmma_fence();
-    multiply_block<kWidth>(first, box0, rows);
-    multiply_block<kWidth>(second, box1, rows);
+    float partial[2][kWidth / 2];
+    const auto issue = [&](int unit) {
+      ptx::pin_registers(partial[unit % 2]);
+      ptx::wgmma_fence();
+      multiply_part<kWidth, kParts>(partial[unit % 2], boxes[unit / kParts], rows, unit % kParts);
+    };
+    issue(0);
+    issue(1);
     float4 held[(kWidth + 15) / 16];
 #pragma unroll
     for (int j = 0; j < (kWidth + 15) / 16; ++j) held[j] = columns[4 * j];
     const float2 weight = *reinterpret_cast<const float2*>(scales.weight);
     const auto column = [&](int j) { return held[j]; };
-    ptx::wgmma_wait_group<1>();
-    ptx::pin_registers(first);
-    promote<kWidth>(acc[0], first, column, weight.x);
-    ptx::wgmma_wait_group<0>();
-    ptx::pin_registers(second);
-    __syncwarp();
-    if (lane == 0) ring.release();
-    ring.advance();
-    promote<kWidth>(acc[1], second, column, weight.y);
+#pragma unroll
+    for (int unit = 0; unit < kUnits; ++unit) {
+      if (unit + 1 < kUnits) {
+        ptx::wgmma_wait_group<1>();
+      } else {
+        ptx::wgmma_wait_group<0>();
+      }
+      ptx::pin_registers(partial[unit % 2]);
+      if (unit + 1 == kUnits) {
+        __syncwarp();
+        if (lane == 0) ring.release();
+        ring.advance();
+      }
+      promote<kWidth>(acc[unit / kParts], partial[unit % 2], column, unit / kParts == 0 ? weight.x : weight.y);
+      if (unit + 2 < kUnits) issue(unit + 2);
+    }
   }
 }
 

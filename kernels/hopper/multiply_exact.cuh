@@ -17,6 +17,7 @@
 #include <cstdint>
 
 #include "hopper/multiply.cuh"
+#include "ptx/fence.h"
 #include "ptx/mma.h"
 #include "ptx/thread_index.h"
 
@@ -64,6 +65,7 @@ __device__ __forceinline__ void multiply_exact(Smem<S>& smem, RingConsumer<S::kS
           read_words(weights[box][1], row + 8 * kBlock);
         }
         if (half == 1 && first + kAtOnce == kBoxes) {
+          ptx::fence_proxy_async_shared();  // these are ordinary reads; the copy engine writes next
           __syncwarp();
           if (lane == 0) ring.release();
         }

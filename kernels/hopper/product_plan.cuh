@@ -42,7 +42,10 @@ struct Shape {
   static constexpr int kSlots = kSlotCount;
   // Tiles of more rows than that are multiplied straight (multiply_straight.cuh).
   static constexpr int kMostSwapped = kWidth == kBoxRows ? plan::kMostSwappedRows : kWidth;
-  static constexpr bool kExactGemm1 = kWidth <= plan::kExactGemm1Columns;  // multiply_exact.cuh
+  static constexpr bool kWritesZeros = kWidth == kBoxRows;  // zero_rows.cuh
+  static constexpr int kZeroBytes = kWritesZeros ? 2048 : 0;
+  static constexpr bool kExactGemm1 = kWidth <= plan::kExactGemm1Columns;     // multiply_exact.cuh
+  static constexpr int kGemm1Parts = kWidth == plan::kGemm1InHalves ? 2 : 1;  // of a K block, promoted each
   // Half of the registers are left, so that the next kernel's CTAs stand ready when this one ends.
   static constexpr bool kLeavesRoom = kLeavesRoomForNext;
   static constexpr int kCtasThatFit = kLeavesRoom ? 2 : 1;
@@ -82,7 +85,7 @@ struct SwappedWidths<Narrow> : WidthList<8, 16, 24> {};
 template <>
 struct SwappedWidths<Middle> : WidthList<8, 16, 24, 32, 40, 48, 56, 64> {};
 template <>
-struct SwappedWidths<Wide> : WidthList<16, 32, 48> {};
+struct SwappedWidths<Wide> : WidthList<16, 32, 48, 64, 80> {};
 
 // Rows that are gathered: as many as a swapped product multiplies. Straight ones multiply all; what lies in the rows that are
 // not there stays there.
@@ -110,6 +113,7 @@ struct Smem {
   Slot slots[S::kSlots];
   std::uint8_t staging[S::kMaxWidth * kStagedRowBytes];  // a tile's results on their way to global memory
   Scales scales[2 * S::kSlots];                          // one a slot and parity: read after the slot was released
+  alignas(16) std::uint8_t zeros[S::kWritesZeros ? S::kZeroBytes : 16];
   float amax[kMultiplyWarps][S::kMaxWidth];
   float inverse[S::kMaxWidth];
   Split split[2];  // of either product
@@ -194,6 +198,16 @@ struct ProductParams {
   std::uint32_t* flags;  // [shares, 2] 1 when a warpgroup has left its sums; zero before the launch
 };
 
+// Where output rows of zeros go (zero_rows.cuh).
+struct ZeroRowParams {
+  bool wanted;
+  std::int32_t picks;            // P
+  const std::int32_t* pick_row;  // [T', P]
+  std::uint16_t* output;         // [T', H]
+  std::int64_t output_pitch;
+  std::int32_t row_bytes;  // 2 H
+};
+
 // What both products need.
 struct ChunkParams {
   const stages::Chunk* chunk;
@@ -204,6 +218,7 @@ struct ChunkParams {
   bool cuts_leftover;
   std::uint32_t* taken;     // [1] parts that CTAs have taken; zero before the launch, as is
   std::uint32_t* finished;  // [L] multiplying warps that have finished a tile of gemm1
+  ZeroRowParams zeros;
 };
 
 }  // namespace blockmoe::kernels::hopper

@@ -56,6 +56,12 @@ ChunkParams chunk_params(const stages::Slab& slab, std::int32_t chunk, std::uint
   p.cuts_leftover = config.cuts_leftover;
   p.taken = counters;
   p.finished = counters + 1;
+  p.zeros.wanted = slab.zeros_written;
+  p.zeros.picks = slab.sizes.picks;
+  p.zeros.pick_row = slab.workspace.pick_row;
+  p.zeros.output = slab.activations.output;
+  p.zeros.output_pitch = slab.activations.output_pitch;
+  p.zeros.row_bytes = static_cast<std::int32_t>(slab.geometry.hidden * 2);
   return p;
 }
 

@@ -94,7 +94,11 @@ struct MultiplyAndFinish {
           return;
         }
       }
-      multiply<kWidth>(smem, ring, warpgroup, k_blocks, acc);
+      if (S::kGemm1Parts > 1 && reader.work().product == Gemm1::kNumber) {
+        multiply<kWidth, S::kGemm1Parts>(smem, ring, warpgroup, k_blocks, acc);
+      } else {
+        multiply<kWidth, 1>(smem, ring, warpgroup, k_blocks, acc);
+      }
     }
   }
 
@@ -153,7 +157,7 @@ __device__ __forceinline__ void run_products(const CUtensorMap& w13, const CUten
   auto* const tables = reinterpret_cast<std::int32_t*>(memory + sizeof(Smem<S>));
   const int warp = static_cast<int>(threadIdx.x) / 32;
 
-  if (!params.chunk.first_chunk && params.chunk.chunk->rows == 0) {
+  if (!params.chunk.first_chunk && params.chunk.chunk->token_begin == params.chunk.chunk->token_end) {
     ptx::griddepcontrol_wait();
     return;
   }
@@ -175,7 +179,8 @@ __device__ __forceinline__ void run_products(const CUtensorMap& w13, const CUten
     if (warp == 0) {
       if (threadIdx.x == 0) WeightStream<S>(smem, params).run(&w13, &w2, first_part);
     } else if (warp == 1) {
-      if (threadIdx.x == 32) hand_over_rows(smem);
+      if constexpr (S::kWritesZeros) make_zeros(smem);
+      if (threadIdx.x == 32) hand_over_rows(smem, params.chunk);
     } else {
       gather_rows(smem, params);
     }

@@ -9,20 +9,19 @@ namespace blockmoe::kernels::hopper {
 // like contract::silu.
 //
 // The argument of 2^y, -x log2(e), is carried in two floats: rounded to one, y = 125 would cost 90 ulp. A quarter of the
-// divisor keeps the reciprocal of all that matters a normal number.
+// divisor keeps the reciprocal of all that matters a normal number; where 2^y is Inf it is 0.
 __device__ __forceinline__ float silu(float x) {
   constexpr float kLog2E = 1.44269502f;
   constexpr float kLog2ELow = 1.92596303e-8f;
   constexpr float kLn2 = 0.693147182f;
-  constexpr float kLowest = -88.5f;   // below, the result is 0; exp(88.5) is still finite
+  constexpr float kLowest = -126.0f;  // so low, 2^y is Inf; the low part of y stays small
   constexpr float kHighest = 100.0f;  // above, the result is x
   const float t = fminf(fmaxf(x, kLowest), kHighest);
   const float y = __fmul_rn(t, -kLog2E);
   const float low = __fmaf_rn(t, -kLog2ELow, __fmaf_rn(t, -kLog2E, -y));
-  const float power = ptx::ex2_approx(y);
-  const float e = __fmaf_rn(power, __fmul_rn(low, kLn2), power);
-  const float reciprocal = x > kLowest ? ptx::rcp_approx(__fmaf_rn(e, 0.25f, 0.25f)) : 0.0f;
-  return __fmul_rn(__fmul_rn(x, 0.25f), reciprocal);
+  const float quarter = __fmaf_rn(low, 0.25f * kLn2, 0.25f);  // of 2^low
+  const float divisor = __fmaf_rn(ptx::ex2_approx(y), quarter, 0.25f);
+  return __fmul_rn(__fmul_rn(x, 0.25f), ptx::rcp_approx(divisor));
 }
 
 }  // namespace blockmoe::kernels::hopper

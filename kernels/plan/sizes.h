@@ -25,10 +25,9 @@ inline constexpr std::int64_t kMaxSlabTokens = 16384;    // pack's work grows wi
 inline constexpr std::int64_t kRowBudget = 410'000'000;  // bytes for rows: with the rest, below 450 MB for DeepSeek-V3
 
 // How gemm2's rows reach the combine. A row is written and read once: 8 H bytes in f32, 4 H in bf16, which costs a rounding
-// (relative L2 of the output 0.0017 in f32, 0.0023 in bf16 where the rest is exact). As long as a call's rows in f32 are about
-// what an L2 holds (50 MB on an H100), bf16 saves little: for DeepSeek-V3's layer, to T = 2080, at most 4% of the weights' own
-// bytes. Beyond, it saves 8% of them at T = 4096 and 17% at 8192, none of it hidden behind the weights any more.
-inline constexpr std::int64_t kF32RowBytes = 60'000'000;
+// (relative L2 of the output 0.0017 in f32, 0.0023 in bf16 where the rest is exact). Few rows stay in L2 and cost nothing in f32.
+// DeepSeek-V3's layer on an H200, us, in f32 and in bf16: T = 512 335 and 335, 901 350 and 342, 1024 350 and 339, 2048 395 and 372.
+inline constexpr std::int64_t kF32RowBytes = 15'000'000;
 enum class RowType : std::int32_t { f32, bf16 };
 
 // Sizes of a call of `tokens`, by sizes_of(). All are worst cases but slab_tokens.

@@ -7,7 +7,8 @@
 namespace blockmoe::ptx {
 
 // Shared memory that this thread wrote by ordinary stores or by completed cp.async becomes readable by wgmma and bulk
-// copies. To stand before the barrier that hands the data over.
+// copies, and what it read by ordinary loads may be written by them. To stand before the barrier that hands the memory over. A
+// barrier alone does not wait for loads on their way: beside another kernel's memory traffic they can come after the copy engine.
 __device__ __forceinline__ void fence_proxy_async_shared() {
   asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
 }

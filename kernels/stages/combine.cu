@@ -2,7 +2,7 @@
 //
 //   rows      [R, H] f32 or bf16     pick_row [T', P], pick_weight [T', P]
 //   output    [T', H] bf16 out, rows aligned to 16 bytes: every element of the chunk's tokens, zeros for a token without
-//             a local pick
+//             a local pick, unless the products have written them
 //
 // A CTA takes (token, segment of 7168 columns), two vectors of 8 columns a thread: enough on its way for memory's full rate (2
 // picks a token, 2 CTAs an SM: 57 KB), and a token's picks are looked up once. It looks up the next unit's rows while this one's are
@@ -34,6 +34,7 @@ struct CombineParams {
   int tokens;  // T'
   int picks;   // P
   int chunk;
+  bool zeros_written;  // Slab's
   std::uint16_t* output;
   std::int64_t output_pitch;
   Workspace workspace;
@@ -107,6 +108,7 @@ __global__ void __launch_bounds__(kThreads, kCtasAnSm) combine(const __grid_cons
     BLOCKMOE_CHECK(row >= -1 && row < chunk.rows);
     const float weight = row >= 0 ? p.workspace.pick_weight[slots_of(unit) + lane] : 0.0f;
     const int picks = __popc(__ballot_sync(kAllLanes, row >= 0));
+    if (picks == 0 && p.zeros_written) continue;
     const int column =
         static_cast<int>(unit % segments) * kSegment + static_cast<int>(threadIdx.x) * kColumnsAVector;  // of vector 0
     const auto column_of = [&](int vector) { return column + vector * (kThreads * kColumnsAVector); };
@@ -150,6 +152,7 @@ Error launch_combine(const Slab& slab, std::int32_t chunk, cudaStream_t stream) 
   p.tokens = static_cast<int>(a.tokens);
   p.picks = slab.sizes.picks;
   p.chunk = chunk;
+  p.zeros_written = slab.zeros_written;
   p.output = a.output;
   p.output_pitch = a.output_pitch;
   p.workspace = slab.workspace;

@@ -24,6 +24,7 @@ struct Slab {
   std::uint32_t* counters = nullptr;  // some of them, which pack leaves zero
   std::int32_t counter_words = 0;
   bool dependent_launches = false;  // pack and combine may start before the kernel ahead has ended (sm_90)
+  bool zeros_written = false;       // the path's products write the rows of tokens without a local pick, not combine
   std::int32_t sms = 0;             // multiprocessors that the call may use
   std::int32_t shared_memory = 0;   // bytes that a block may opt in to
 };

@@ -59,8 +59,8 @@ class WgmmaWidth : public HopperTest {};
 
 template <int kWidth>
 using Width = std::integral_constant<int, kWidth>;
-using Widths =
-    testing::Types<Width<8>, Width<16>, Width<24>, Width<32>, Width<40>, Width<48>, Width<56>, Width<64>, Width<128>>;
+using Widths = testing::Types<Width<8>, Width<16>, Width<24>, Width<32>, Width<40>, Width<48>, Width<56>, Width<64>,
+                              Width<80>, Width<128>>;
 TYPED_TEST_SUITE(WgmmaWidth, Widths);
 
 template <int kWidth, Fill kFill>

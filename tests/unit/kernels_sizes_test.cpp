@@ -28,7 +28,7 @@ const std::vector<Geometry>& geometries() {
 
 const std::vector<std::int64_t>& token_counts() {
   static const std::vector<std::int64_t> all = {
-      0, 1, 2, 31, 32, 33, 100, 901, 1697, 2080, 2081, 4096, 11948, 14107, 16384, 16385, 100000, 1048576, 1073741824};
+      0, 1, 2, 31, 32, 33, 100, 512, 513, 901, 1697, 4096, 11948, 14107, 16384, 16385, 100000, 1048576, 1073741824};
   return all;
 }
 
@@ -108,13 +108,12 @@ TEST(Sizes, no_routing_needs_more_chunks_than_are_launched) {
 }
 
 TEST(Sizes, only_large_calls_round_rows_to_bf16) {
-  EXPECT_EQ(RowType::f32, sizes_of(Geometry{}, 901).row_type);
-  EXPECT_EQ(RowType::f32, sizes_of(Geometry{}, 2080).row_type);
-  EXPECT_EQ(RowType::bf16, sizes_of(Geometry{}, 2081).row_type);
+  EXPECT_EQ(RowType::f32, sizes_of(Geometry{}, 512).row_type);
+  EXPECT_EQ(RowType::bf16, sizes_of(Geometry{}, 513).row_type);
   EXPECT_EQ(RowType::bf16, sizes_of(Geometry{}, 14107).row_type);
 }
 
-TEST(Sizes, rows_in_f32_fit_the_budget_and_about_an_l2) {
+TEST(Sizes, rows_in_f32_fit_the_budget_and_a_part_of_l2) {
   for (const Geometry& g : geometries()) {
     for (const std::int64_t tokens : token_counts()) {
       const Sizes s = sizes_of(g, tokens);
