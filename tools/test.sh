@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 parts=(format-check test-build test-python test-sanitized test-fuzz tidy)
 failed=()
-rm -f build/*/tests.xml
+rm -f build/*/*tests.xml
 for part in "${parts[@]}"; do
   echo "==> make $part"
   start=$SECONDS
@@ -16,4 +16,4 @@ done
 # Loud, not red: this machine may have no GPU. `make release-check` fails on it.
 tools/test_gpu.py check --record bench/results/gpu-tests.json || true
 [ ${#failed[@]} -eq 0 ] || echo "failed: ${failed[*]}"
-python3 tools/test_summary.py --failed-parts ${#failed[@]} build/*/tests.xml
+python3 tools/test_summary.py --failed-parts ${#failed[@]} build/*/*tests.xml
