@@ -14,8 +14,8 @@ GPU_PROGRAMS := blockmoe_gpu_tests blockmoe_hopper_tests blockmoe_planted_faults
 SOURCES = $(shell git ls-files '*.cpp' '*.hpp' '*.h' '*.c' '*.cu' '*.cuh')
 # $(call configure,preset,options): quiet but for what was decided; everything when it fails.
 configure = log=$$(cmake --preset $(1) $(2) 2>&1) && grep -- '-- blockmoe:' <<<"$$log" || { echo "$$log"; exit 1; }
-# $(call ctest,preset,jobs): every test of one build, counted in its tests.xml.
-ctest = ctest --test-dir build/$(1) -j $(2) --output-on-failure --no-tests=error --output-junit tests.xml
+# $(call ctest,preset,jobs,report): the tests of one build, counted in its <report>.xml.
+ctest = ctest --test-dir build/$(1) -j $(2) --output-on-failure --no-tests=error --output-junit $(3).xml
 export CUDA
 
 .DEFAULT_GOAL := help
@@ -55,7 +55,7 @@ test: setup-test  ## Everything that CI runs: format, lint, tests, the wheel, te
 test-build: setup-test $(BUILD)/build.ninja  ## Build and test, the README's examples and outside projects too
 	@rm -f $(BUILD)/tests.xml
 	@cmake --build $(BUILD) -j $(JOBS)
-	@$(call ctest,$(PRESET),$(JOBS))
+	@$(call ctest,$(PRESET),$(JOBS),tests)
 
 test-python: setup-python $(BUILD)/build.ninja  ## Build the Python wheel, install it in a clean environment, test it there
 	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe blockmoe_cli -- --quiet
@@ -68,12 +68,12 @@ test-python-torch: setup-python $(BUILD)/build.ninja  ## The same with PyTorch (
 test-sanitized: setup-test build/asan/build.ninja  ## The same tests under AddressSanitizer and UBSan
 	@rm -f build/asan/tests.xml
 	@cmake --build build/asan -j $(JOBS)
-	@$(call ctest,asan,$(JOBS))
+	@$(call ctest,asan,$(JOBS),tests) -LE '^fuzz$$'
 
-test-fuzz: setup-test build/fuzz/build.ninja  ## Fuzz each reader for 60 s, all at once
-	@rm -f build/fuzz/tests.xml
-	@cmake --build build/fuzz -j $(JOBS) --target fuzzers
-	@$(call ctest,fuzz,3) -L '^fuzz$$'
+test-fuzz: setup-test build/asan/build.ninja  ## Fuzz each reader for 60 s, all at once
+	@rm -f build/asan/fuzz-tests.xml
+	@cmake --build build/asan -j $(JOBS) --target fuzzers
+	@$(call ctest,asan,3,fuzz-tests) -L '^fuzz$$'
 
 test-gpu:  ## The GPU tests, sanitized and checked too, recorded in bench/results; skipped without a GPU
 	@! tools/test_gpu.py available || $(MAKE) --no-print-directory CUDA=1 test-gpu-here

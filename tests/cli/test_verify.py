@@ -6,7 +6,7 @@ import pty
 import subprocess
 import unittest
 
-from harness import BLOCKMOE, HERE, CliTest, row, write_safetensors
+from harness import BLOCKMOE, GEOMETRY, HERE, CliTest, row, write_safetensors
 
 
 class Verdict(CliTest):
@@ -86,7 +86,7 @@ class Verdict(CliTest):
         self.assertIn("sampled", report["correctness"]["reference"])
 
     def test_tokens_of_unusual_routing_are_counted(self):
-        # Equal logits tie everywhere: every token is unusual, more than a CPU checks.
+        # Equal logits tie everywhere: every token is unusual, more than a CPU checks; the layer is narrow for their number.
         tokens = 1200
         tensors = {"routing_logits": ("F32", [tokens, 16], bytes(4 * tokens * 16))}
         write_safetensors(self.folder / "logits.safetensors", tensors)
@@ -94,7 +94,8 @@ class Verdict(CliTest):
         bias = {"type": "safetensors", "path": "bias.safetensors", "tensor_key": "routing_bias"}
         write_safetensors(self.folder / "bias.safetensors", {"routing_bias": ("F32", [16], bytes(64))})
         inputs = {"routing_logits": source, "routing_bias": bias}
-        rows = self.write_rows(row("a", tokens, inputs=inputs))
+        narrow = {**GEOMETRY, "hidden": 128, "intermediate": 128}
+        rows = self.write_rows(row("a", tokens, geometry=narrow, inputs=inputs))
         arguments = ("verify", "--workloads", rows, "--device", "cpu", "--dump-json", "report.json")
         done = self.blockmoe(*arguments, "--oracle", "sample", dataset=self.folder)
         report = json.loads((self.folder / "report.json").read_text())

@@ -14,7 +14,7 @@ namespace {
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr std::int64_t kStride = 401;
-#if defined(__SANITIZE_ADDRESS__)
+#if SANITIZED
 constexpr std::int64_t kFineStride = kStride;  // the sanitizers look at the code, not at its accuracy
 #else
 constexpr std::int64_t kFineStride = 41;
