@@ -1,7 +1,7 @@
 // moe.cu: the operator as a runner of flashinfer-bench calls it: entry `run`, tensors in the order of the definition, output last.
 //
-// The one file of the workspace that knows TVM-FFI; all others are kernels/ as they are. Stateless: each call plans,
-// binds, takes its workspace from the framework's allocator and launches on the caller's current stream.
+// The one file of the workspace that knows TVM-FFI; all others are those of kernels/. Stateless: each call plans, binds,
+// takes its workspace from the framework's allocator and launches on the caller's current stream.
 #include <tvm/ffi/extra/c_env_api.h>
 #include <tvm/ffi/tvm_ffi.h>
 
