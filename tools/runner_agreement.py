@@ -70,7 +70,8 @@ def main() -> int:
     print("\n".join(table))
     passed = sum(trace["evaluation"]["status"] == "PASSED" for trace in traces)
     print(f"\n{passed} of {len(traces)} passed")
-    print("\n".join(faults), file=sys.stderr)
+    for fault in faults:
+        print(fault, file=sys.stderr)
     return 1 if faults else 0
 
 
