@@ -97,9 +97,12 @@ Plan make_plan(const Request& request) {
   plan.request = request;
   plan.path = entry->path;
   plan.workspace_bytes = shared_workspace_bytes(request) + entry->workspace_bytes(request);
-  entry->describe(plan);
-  plan.explain += explain_sizes(request, plan.workspace_bytes);
+  plan.name = entry->plan_name(request);
   return plan;
+}
+
+std::string explain(const Plan& plan) {
+  return entry_of(plan.path).explain(plan.request) + explain_sizes(plan.request, plan.workspace_bytes);
 }
 
 Error bind(const Plan& plan, const contract::Weights& weights, Bound* bound) {
