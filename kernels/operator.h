@@ -40,6 +40,7 @@ struct Plan {
   Path path = Path::portable;  // never automatic
   const char* name = "";       // "portable/f16_mma": a string constant
   std::size_t workspace_bytes = 0;
+  std::size_t shared_workspace_bytes = 0;  // of these the shared stages', which come first
 };
 
 inline constexpr std::size_t kWorkspaceAlignment = 256;
