@@ -42,13 +42,13 @@ class OnceAContext {
 
   bool is_done(const Done& wanted) {
     if (!wanted.context) return false;
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     return std::find(done_.begin(), done_.end(), wanted) != done_.end();
   }
 
   void remember(const Done& done) {
     if (!done.context) return;
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     done_.push_back(done);
   }
 

@@ -61,7 +61,7 @@ std::optional<Place> ask_driver(const void* pointer) {
 }  // namespace
 
 Result<DeviceInfo> query_cuda_device(std::int32_t index) {
-  const Result<DeviceInfo> limits = query_cuda_limits(index);
+  Result<DeviceInfo> limits = query_cuda_limits(index);
   if (!limits.ok()) return limits;
   DeviceInfo info = limits.value();
   cudaDeviceProp properties;

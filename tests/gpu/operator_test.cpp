@@ -277,6 +277,17 @@ TEST_F(OperatorTest, a_layer_runs_after_one_with_fewer_experts_was_bound) {
   }
 }
 
+// What bind() remembers of a device's context is not true of the next one.
+TEST_F(OperatorTest, a_call_runs_after_its_device_was_reset) {
+  const Layer layer = draw_layer(small_options(10));
+  for (const Path path : paths_here(layer.geometry())) {
+    SCOPED_TRACE(name_of(path));
+    const auto before = output_of(layer, path);
+    ASSERT_EQ(cudaSuccess, cudaDeviceReset());
+    EXPECT_EQ(before, output_of(layer, path));
+  }
+}
+
 TEST_F(OperatorTest, a_refused_launch_names_its_kernel) {
   const Layer layer = draw_layer(small_options(10));
   const DeviceCall call(layer);
