@@ -38,13 +38,26 @@ Error launch_kernel(const char* name, void (*kernel)(Parameters...), const Launc
   return error_in(name, cudaLaunchKernelEx(&config, kernel, arguments...));
 }
 
-// Loads `kernel` on the current device (so that no launch, perhaps under capture, has to) and lets it use `shared_bytes`.
+// Loads `kernel` on the current device, so that no launch, perhaps under capture, has to.
 template <typename... Parameters>
-Error prepare_kernel(const char* name, void (*kernel)(Parameters...), std::size_t shared_bytes = 0) {
+Error prepare_kernel(const char* name, void (*kernel)(Parameters...)) {
   cudaFuncAttributes attributes;
+  return error_in(name, cudaFuncGetAttributes(&attributes, kernel));
+}
+
+// The same, and a launch may ask for as much shared memory as the device has. What one plan's sizes need would not do: the limit
+// is the kernel's, and the next plan's may be lower.
+template <typename... Parameters>
+Error prepare_for_any_shared_memory(const char* name, void (*kernel)(Parameters...)) {
+  cudaFuncAttributes attributes;
+  int device = 0;
+  int most = 0;
   cudaError_t code = cudaFuncGetAttributes(&attributes, kernel);
-  if (code == cudaSuccess && shared_bytes > 0) {
-    code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
+  if (code == cudaSuccess) code = cudaGetDevice(&device);
+  if (code == cudaSuccess) code = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (code == cudaSuccess) {
+    code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                most - static_cast<int>(attributes.sharedSizeBytes));
   }
   return error_in(name, code);
 }

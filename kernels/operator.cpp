@@ -55,10 +55,6 @@ std::size_t round_up_to_alignment(std::size_t bytes) {
   return (bytes + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
 }
 
-std::size_t shared_workspace_bytes(const Request& request) {
-  return round_up_to_alignment(plan::workspace_bytes(request.geometry, request.max_tokens));
-}
-
 // The call as one slab, to be cut.
 stages::Slab whole_call(const Bound& bound, const contract::Activations& activations, void* workspace) {
   const Request& request = bound.plan.request;
@@ -68,7 +64,7 @@ stages::Slab whole_call(const Bound& bound, const contract::Activations& activat
   call.activations = activations;
   call.sizes = plan::sizes_of(request.geometry, activations.tokens);
   call.workspace = stages::workspace_at(workspace, plan::offsets_of(request.geometry, call.sizes));
-  call.path_workspace = static_cast<char*>(workspace) + shared_workspace_bytes(request);
+  call.path_workspace = static_cast<char*>(workspace) + bound.plan.shared_workspace_bytes;
   call.sms =
       request.max_sms > 0 && request.max_sms < request.device.sm_count ? request.max_sms : request.device.sm_count;
   call.shared_memory = request.device.shared_memory_per_block;
@@ -96,10 +92,14 @@ Plan make_plan(const Request& request) {
   Plan plan;
   plan.request = request;
   plan.path = entry->path;
-  plan.workspace_bytes = shared_workspace_bytes(request) + entry->workspace_bytes(request);
-  entry->describe(plan);
-  plan.explain += explain_sizes(request, plan.workspace_bytes);
+  plan.shared_workspace_bytes = round_up_to_alignment(plan::workspace_bytes(request.geometry, request.max_tokens));
+  plan.workspace_bytes = plan.shared_workspace_bytes + entry->workspace_bytes(request);
+  plan.name = entry->plan_name(request);
   return plan;
+}
+
+std::string explain(const Plan& plan) {
+  return entry_of(plan.path).explain(plan.request) + explain_sizes(plan.request, plan.workspace_bytes);
 }
 
 Error bind(const Plan& plan, const contract::Weights& weights, Bound* bound) {

@@ -38,9 +38,9 @@ struct Request {
 struct Plan {
   Request request;
   Path path = Path::portable;  // never automatic
-  std::string name;            // "portable/f16_mma"
-  std::string explain;         // a line a decision, with its reason
+  const char* name = "";       // "portable/f16_mma": a string constant
   std::size_t workspace_bytes = 0;
+  std::size_t shared_workspace_bytes = 0;  // of these the shared stages', which come first
 };
 
 inline constexpr std::size_t kWorkspaceAlignment = 256;
@@ -67,8 +67,11 @@ enum Stage : std::uint32_t { kRoute = 1, kPack = 2, kGemm1 = 4, kGemm2 = 8, kCom
 // Whether this build has the path asked for and the device can run it; `why_not` is written where it can't.
 bool supports(const Request& request, std::string* why_not);
 
-// For a request that supports() accepts.
+// For a request that supports() accepts. Cheap enough for a caller that plans each call: integers only.
 Plan make_plan(const Request& request);
+
+// A line a decision, with its reason.
+std::string explain(const Plan& plan);
 
 // Call with the plan's device current.
 Error bind(const Plan& plan, const contract::Weights& weights, Bound* bound);

@@ -17,8 +17,8 @@ struct PathEntry {
   Path path;
   const char* name;                                                // "portable"
   bool (*supports)(const Request& request, std::string* why_not);  // this build, this device
-  // Writes the plan's name ("portable/f16_mma") and appends to its `explain`.
-  void (*describe)(Plan& plan);
+  const char* (*plan_name)(const Request& request);                // "portable/f16_mma"
+  std::string (*explain)(const Request& request);                  // a line a decision, with its reason
   // Bytes of its own that the path wants in the workspace, beside stages/layout.h's; Slab::path_workspace.
   std::size_t (*workspace_bytes)(const Request& request);
   // Loads the path's kernels on the current device, sets their attributes, derives from the weights what they need.

@@ -1,12 +1,14 @@
 // moe.cu: the operator as a runner of flashinfer-bench calls it: entry `run`, tensors in the order of the definition, output last.
 //
-// The one file of the workspace that knows TVM-FFI; all others are kernels/ as they are. Stateless: each call plans,
-// binds, takes its workspace from the framework's allocator and launches on the caller's current stream.
+// The one file of the workspace that knows TVM-FFI; all others are those of kernels/. Stateless: each call plans, binds,
+// takes its workspace from the framework's allocator and launches on the caller's current stream. What that asks of the driver is
+// known from the first call on (once_a_context.h).
 #include <tvm/ffi/extra/c_env_api.h>
 #include <tvm/ffi/tvm_ffi.h>
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <sstream>
@@ -50,9 +52,9 @@ constexpr DLDataType kBf16{kDLBfloat, 16, 1};
 constexpr DLDataType kE4m3{kDLFloat8_e4m3fn, 8, 1};
 
 void check(const TensorView& tensor, const Expected& expected, DLDevice device) {
-  const std::string found = list(tensor.shape());
-  if (found != list(expected.shape))
-    TVM_FFI_THROW(ValueError) << expected.name << ": shape " << found << ", expected " << list(expected.shape);
+  const tvm::ffi::ShapeView shape = tensor.shape();
+  if (!std::equal(shape.begin(), shape.end(), expected.shape.begin(), expected.shape.end()))
+    TVM_FFI_THROW(ValueError) << expected.name << ": shape " << list(shape) << ", expected " << list(expected.shape);
   const DLDataType type = tensor.dtype();
   if (type.code != expected.type.code || type.bits != expected.type.bits || type.lanes != 1) {
     TVM_FFI_THROW(TypeError) << expected.name << ": type " << tvm::ffi::DLDataTypeToString(type) << ", expected "
@@ -92,15 +94,20 @@ void require_ok(cudaError_t error) {
 class CurrentDevice {
  public:
   explicit CurrentDevice(int device) {
-    require_ok(cudaGetDevice(&before_));
+    int current = device;
+    require_ok(cudaGetDevice(&current));
+    if (current == device) return;
     require_ok(cudaSetDevice(device));
+    before_ = current;
   }
-  ~CurrentDevice() { cudaSetDevice(before_); }
+  ~CurrentDevice() {
+    if (before_ >= 0) cudaSetDevice(before_);
+  }
   CurrentDevice(const CurrentDevice&) = delete;
   CurrentDevice& operator=(const CurrentDevice&) = delete;
 
  private:
-  int before_ = 0;
+  int before_ = -1;  // -1: nothing to restore
 };
 
 void require_ok(const blockmoe::kernels::Error& error) {

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Puts a runner's workspace together: solution/ and, beside its entry file, the files of kernels/ as they are.
+"""Puts a runner's workspace together: solution/ and, beside its entry file, the files of kernels/.
+
+They are there as they are, but for a name: a file for the host, x.cpp, is x.cu, since the runner's builder gives the toolkit's
+headers to nvcc alone.
 
 Usage: pack_solution.py FOLDER     (replaced where it exists)
 """
@@ -19,6 +22,8 @@ def pack(folder: pathlib.Path) -> list[pathlib.Path]:
     for path in sorted((ROOT / "kernels").rglob("*")):
         if path.suffix in SOURCES:
             to = folder / path.relative_to(ROOT / "kernels")
+            if to.suffix == ".cpp":
+                to = to.with_suffix(".cu")
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, to)
     return sorted(p.relative_to(folder) for p in folder.rglob("*") if p.suffix in SOURCES)

@@ -10,6 +10,7 @@
 
 #include "hopper/products.h"
 #include "launch.h"
+#include "once_a_context.h"
 #include "stages/stages.h"
 #include "trace.h"
 
@@ -18,18 +19,6 @@ namespace {
 
 constexpr std::int32_t kSharedMemory = 227 * 1024;  // that the kernels are planned for
 constexpr std::array kWidths = {Width::narrow, Width::middle, Width::wide};
-
-const char* name_of(Width width) {
-  switch (width) {
-    case Width::narrow:
-      return "narrow";
-    case Width::middle:
-      return "middle";
-    case Width::wide:
-      return "wide";
-  }
-  return "";
-}
 
 bool supports(const Request& request, std::string* why_not) {
   if (request.device.compute_capability != 90) {
@@ -44,19 +33,28 @@ bool supports(const Request& request, std::string* why_not) {
   return true;
 }
 
-void describe(Plan& plan) {
-  const Request& request = plan.request;
+const char* plan_name(const Request& request) {
+  switch (plan::hopper_config(request.geometry, request.max_tokens).width) {
+    case Width::narrow:
+      return "hopper/narrow";
+    case Width::middle:
+      return "hopper/middle";
+    case Width::wide:
+      return "hopper/wide";
+  }
+  return "";
+}
+
+std::string explain(const Request& request) {
   const Config config = plan::hopper_config(request.geometry, request.max_tokens);
-  plan.name = std::string("hopper/") + name_of(config.width);
-  plan.explain +=
-      "products: wgmma on e4m3, weights by rows and each expert's own rows as columns" +
-      std::string(config.width == Width::wide
-                      ? " up to " + std::to_string(plan::kMostSwappedRows) + " of them, the other way round from there"
-                      : "") +
-      ", promoted to fp32 every 128 of K; " +
-      std::string(config.width == Width::narrow ? "gemm1 by mma.sync on fp16, to which e4m3 widens exactly; " : "") +
-      "column tiles of up to " + std::to_string(static_cast<int>(config.width)) +
-      " rows at T = " + std::to_string(request.max_tokens) + ": " + config.reason + "\n";
+  return "products: wgmma on e4m3, weights by rows and each expert's own rows as columns" +
+         std::string(config.width == Width::wide ? " up to " + std::to_string(plan::kMostSwappedRows) +
+                                                       " of them, the other way round from there"
+                                                 : "") +
+         ", promoted to fp32 every 128 of K; " +
+         std::string(config.width == Width::narrow ? "gemm1 by mma.sync on fp16, to which e4m3 widens exactly; " : "") +
+         "column tiles of up to " + std::to_string(static_cast<int>(config.width)) +
+         " rows at T = " + std::to_string(request.max_tokens) + ": " + config.reason + "\n";
 }
 
 std::int32_t sms_of(const Request& request) {
@@ -80,16 +78,22 @@ struct State {
   Maps maps;
 };
 
+Error prepare_kernels() {
+  Error error = first_error([] { return stages::prepare_routing(); }, [] { return stages::prepare_combine(); });
+  for (const Width width : kWidths) {
+    if (error.ok()) error = error_in("gemm1 and gemm2", prepare(width));
+  }
+  return error;
+}
+
 Error bind(const Plan& plan, const contract::Weights& weights, std::shared_ptr<const void>* state) {
-  const contract::Geometry& g = plan.request.geometry;
+  static OnceAContext kernels_prepared(current_context);
+  constexpr std::int32_t kOnlyVariant = 0;
   auto bound = std::make_shared<State>();
   bound->request = plan.request;
-  Error error = first_error([&] { return stages::prepare_routing(g, plan.request.device.shared_memory_per_block); },
-                            [] { return stages::prepare_combine(); },
-                            [&] { return error_in("tensor maps", make_maps(g, weights, &bound->maps)); });
-  for (const Width width : kWidths) {
-    if (error.ok()) error = error_in("gemm1 and gemm2", prepare(g, width));
-  }
+  const Error error =
+      first_error([] { return kernels_prepared.run(kOnlyVariant, prepare_kernels); },
+                  [&] { return error_in("tensor maps", make_maps(plan.request.geometry, weights, &bound->maps)); });
   *state = std::move(bound);
   return error;
 }
@@ -124,7 +128,7 @@ Error launch_slab(const stages::Slab& shared_slab, const void* opaque_state, cud
 }  // namespace
 
 PathEntry path_entry() {
-  return {Path::hopper, "hopper", supports, describe, workspace_bytes, bind, launch_slab};
+  return {Path::hopper, "hopper", supports, plan_name, explain, workspace_bytes, bind, launch_slab};
 }
 
 }  // namespace blockmoe::kernels::hopper

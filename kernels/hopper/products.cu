@@ -15,14 +15,15 @@ extern template cudaError_t prepare_products<Wide>(std::int32_t);
 extern template cudaError_t launch_products<Wide>(const CUtensorMap&, const CUtensorMap&, const Params&, std::int32_t,
                                                   cudaStream_t);
 
-cudaError_t prepare(const contract::Geometry& geometry, Width width) {
+// For the most experts: what one plan's need would not do, since the limit is the kernel's and the next plan may have fewer.
+cudaError_t prepare(Width width) {
   switch (width) {
     case Width::narrow:
-      return prepare_products<Narrow>(geometry.local_experts);
+      return prepare_products<Narrow>(contract::kMaxExperts);
     case Width::middle:
-      return prepare_products<Middle>(geometry.local_experts);
+      return prepare_products<Middle>(contract::kMaxExperts);
     case Width::wide:
-      return prepare_products<Wide>(geometry.local_experts);
+      return prepare_products<Wide>(plan::kMostExpertsWide);
   }
   return cudaErrorInvalidValue;
 }

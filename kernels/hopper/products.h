@@ -19,8 +19,8 @@ namespace blockmoe::kernels::hopper {
 using Width = plan::HopperWidth;
 using Config = plan::HopperConfig;
 
-// Loads a width's kernels on the current device, once.
-cudaError_t prepare(const contract::Geometry& geometry, Width width);
+// Loads a width's kernels on the current device: once does for every geometry.
+cudaError_t prepare(Width width);
 
 // Of one set of weights.
 struct Maps {

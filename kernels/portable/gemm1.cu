@@ -204,8 +204,8 @@ Error launch_gemm1(const stages::Slab& slab, std::int32_t chunk, int stages, cud
   return launch_kernel("gemm1", kernel_of(stages), shape_of_tiles(slab, g.intermediate_blocks(), stages), stream, p);
 }
 
-Error prepare_gemm1(const contract::Geometry& geometry, int stages) {
-  return prepare_kernel("gemm1", kernel_of(stages), shared_bytes_of(geometry, stages));
+Error prepare_gemm1(int stages) {
+  return prepare_for_any_shared_memory("gemm1", kernel_of(stages));
 }
 
 }  // namespace blockmoe::kernels::portable

@@ -147,10 +147,9 @@ Error launch_gemm2(const stages::Slab& slab, std::int32_t chunk, int stages, cud
   return launch_kernel("gemm2", kernel, shape_of_tiles(slab, p.column_tiles(), stages), stream, p);
 }
 
-Error prepare_gemm2(const contract::Geometry& geometry, int stages) {
-  const std::size_t bytes = shared_bytes_of(geometry, stages);
-  return first_error([&] { return prepare_kernel("gemm2", kernel_of<float>(stages), bytes); },
-                     [&] { return prepare_kernel("gemm2", kernel_of<__nv_bfloat16>(stages), bytes); });
+Error prepare_gemm2(int stages) {
+  return first_error([&] { return prepare_for_any_shared_memory("gemm2", kernel_of<float>(stages)); },
+                     [&] { return prepare_for_any_shared_memory("gemm2", kernel_of<__nv_bfloat16>(stages)); });
 }
 
 }  // namespace blockmoe::kernels::portable

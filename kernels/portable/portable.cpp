@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "launch.h"
+#include "once_a_context.h"
 #include "portable/shape.h"
 #include "stages/stages.h"
 
@@ -21,13 +22,15 @@ bool supports(const Request& request, std::string* why_not) {
   return false;
 }
 
-void describe(Plan& plan) {
-  const int stages = ring_stages_of(plan.request.device, plan.request.geometry);
-  plan.name = "portable/f16_mma";
-  plan.explain +=
-      "products: mma.sync on fp16, to which e4m3 widens exactly, promoted to fp32 every 128 of K; tiles of up to " +
-      std::to_string(kTileRows) + " rows x " + std::to_string(kBlocks * kBlockColumns) + " columns; a ring of " +
-      std::to_string(stages) + " stages of " + std::to_string(sizeof(Stage)) + " bytes\n";
+const char* plan_name(const Request&) {
+  return "portable/f16_mma";
+}
+
+std::string explain(const Request& request) {
+  const int stages = ring_stages_of(request.device, request.geometry);
+  return "products: mma.sync on fp16, to which e4m3 widens exactly, promoted to fp32 every 128 of K; tiles of up to " +
+         std::to_string(kTileRows) + " rows x " + std::to_string(kBlocks * kBlockColumns) + " columns; a ring of " +
+         std::to_string(stages) + " stages of " + std::to_string(sizeof(Stage)) + " bytes\n";
 }
 
 std::size_t workspace_bytes(const Request&) {
@@ -35,12 +38,13 @@ std::size_t workspace_bytes(const Request&) {
 }
 
 Error bind(const Plan& plan, const contract::Weights&, std::shared_ptr<const void>* state) {
-  const contract::Geometry& g = plan.request.geometry;
-  const int stages = ring_stages_of(plan.request.device, g);
+  static OnceAContext kernels_prepared(current_context);
+  const int stages = ring_stages_of(plan.request.device, plan.request.geometry);
   *state = std::make_shared<const State>(State{stages});
-  return first_error([&] { return stages::prepare_routing(g, plan.request.device.shared_memory_per_block); },
-                     [&] { return prepare_gemm1(g, stages); }, [&] { return prepare_gemm2(g, stages); },
-                     [] { return stages::prepare_combine(); });
+  return kernels_prepared.run(stages, [&] {
+    return first_error([] { return stages::prepare_routing(); }, [&] { return prepare_gemm1(stages); },
+                       [&] { return prepare_gemm2(stages); }, [] { return stages::prepare_combine(); });
+  });
 }
 
 Error launch_slab(const stages::Slab& slab, const void* state, cudaStream_t stream) {
@@ -60,7 +64,7 @@ Error launch_slab(const stages::Slab& slab, const void* state, cudaStream_t stre
 }  // namespace
 
 PathEntry path_entry() {
-  return {Path::portable, "portable", supports, describe, workspace_bytes, bind, launch_slab};
+  return {Path::portable, "portable", supports, plan_name, explain, workspace_bytes, bind, launch_slab};
 }
 
 }  // namespace blockmoe::kernels::portable

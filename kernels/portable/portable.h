@@ -14,11 +14,11 @@ namespace blockmoe::kernels::portable {
 
 // hidden, w13 -> inter, inter_scale
 Error launch_gemm1(const stages::Slab& slab, std::int32_t chunk, int stages, cudaStream_t stream);
-Error prepare_gemm1(const contract::Geometry& geometry, int stages);
+Error prepare_gemm1(int stages);
 
 // inter, w2 -> rows
 Error launch_gemm2(const stages::Slab& slab, std::int32_t chunk, int stages, cudaStream_t stream);
-Error prepare_gemm2(const contract::Geometry& geometry, int stages);
+Error prepare_gemm2(int stages);
 
 PathEntry path_entry();
 

@@ -439,11 +439,9 @@ Error launch_route(const Slab& slab, cudaStream_t stream) {
              : launch_kernel("route", route<__nv_bfloat16>, shape, stream, p);
 }
 
-Error prepare_route(const contract::Geometry& geometry) {
-  const RouteParams p = params_of(geometry);
-  const std::size_t bytes = RouteMemory::bytes(p, threads_of(p.lanes));
-  return first_error([&] { return prepare_kernel("route", route<float>, bytes); },
-                     [&] { return prepare_kernel("route", route<__nv_bfloat16>, bytes); });
+Error prepare_route() {
+  return first_error([] { return prepare_for_any_shared_memory("route", route<float>); },
+                     [] { return prepare_for_any_shared_memory("route", route<__nv_bfloat16>); });
 }
 
 }  // namespace blockmoe::kernels::stages

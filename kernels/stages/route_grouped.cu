@@ -169,16 +169,16 @@ Error launch_one_cta(const Slab& slab, cudaStream_t stream) {
              : launch_kernel("route_and_pack", route_and_pack<8, Logit>, shape, stream, params_of(slab));
 }
 
-Error prepare_one(const char* name, void (*kernel)(GroupedParams), std::size_t shared_bytes) {
-  return first_error([&] { return prepare_kernel(name, kernel, shared_bytes); },
+Error prepare_one(const char* name, void (*kernel)(GroupedParams)) {
+  return first_error([&] { return prepare_for_any_shared_memory(name, kernel); },
                      [&] { return prefer_shared_memory(name, kernel); });
 }
 
 template <typename Logit>
-Error prepare_all(std::size_t route, std::size_t one_cta) {
-  return first_error([&] { return prepare_one("route_grouped", route_grouped<Logit>, route); },
-                     [&] { return prepare_one("route_and_pack", route_and_pack<32, Logit>, one_cta); },
-                     [&] { return prepare_one("route_and_pack", route_and_pack<8, Logit>, one_cta); });
+Error prepare_all() {
+  return first_error([] { return prepare_one("route_grouped", route_grouped<Logit>); },
+                     [] { return prepare_one("route_and_pack", route_and_pack<32, Logit>); },
+                     [] { return prepare_one("route_and_pack", route_and_pack<8, Logit>); });
 }
 
 }  // namespace
@@ -215,12 +215,8 @@ Error launch_route_and_pack(const Slab& slab, cudaStream_t stream) {
                                                                           : launch_one_cta<__nv_bfloat16>(slab, stream);
 }
 
-Error prepare_route_grouped(std::int32_t local_experts, std::int32_t shared_memory) {
-  const std::size_t most = route_and_pack_bytes(kMostTokens, local_experts);
-  const auto there = static_cast<std::size_t>(shared_memory);
-  const std::size_t one_cta = most < there ? most : there;
-  return first_error([&] { return prepare_all<float>(route_bytes(local_experts), one_cta); },
-                     [&] { return prepare_all<__nv_bfloat16>(route_bytes(local_experts), one_cta); });
+Error prepare_route_grouped() {
+  return first_error([] { return prepare_all<float>(); }, [] { return prepare_all<__nv_bfloat16>(); });
 }
 
 }  // namespace blockmoe::kernels::stages

@@ -22,7 +22,6 @@ Error launch_route_grouped(const Slab& slab, cudaStream_t stream);
 bool fits_one_cta(const Slab& slab);
 Error launch_route_and_pack(const Slab& slab, cudaStream_t stream);
 
-// For a grouped layer. `shared_memory`: bytes that a block may opt in to.
-Error prepare_route_grouped(std::int32_t local_experts, std::int32_t shared_memory);
+Error prepare_route_grouped();
 
 }  // namespace blockmoe::kernels::stages

@@ -15,11 +15,9 @@ Error launch_routing(const Slab& slab, cudaStream_t stream) {
                      [&] { return pack ? launch_pack(slab, stream) : Error{}; });
 }
 
-Error prepare_routing(const contract::Geometry& geometry, std::int32_t shared_memory) {
-  return first_error(
-      [&] { return prepare_route(geometry); },
-      [&] { return is_grouped(geometry) ? prepare_route_grouped(geometry.local_experts, shared_memory) : Error{}; },
-      [] { return prepare_take_picks(); }, [] { return prepare_pack(); });
+Error prepare_routing() {
+  return first_error([] { return prepare_route(); }, [] { return prepare_route_grouped(); },
+                     [] { return prepare_take_picks(); }, [] { return prepare_pack(); });
 }
 
 }  // namespace blockmoe::kernels::stages

@@ -3,8 +3,7 @@
 import argparse
 import pathlib
 
-from . import __version__
-from ._pack_solution import FORMS, write
+from . import __version__, _make_dataset, _pack_solution
 
 
 def main() -> int:
@@ -12,15 +11,27 @@ def main() -> int:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     pack = commands.add_parser("pack-solution", help="write the operator as a Solution of flashinfer-bench (JSON)")
-    pack.add_argument("--form", choices=FORMS, required=True, help="python calls this package, cuda is the kernels' sources")
-    pack.add_argument("--name", help="of the solution (blockmoe_<form>)")
+    pack.add_argument(
+        "--form",
+        choices=_pack_solution.FORMS,
+        required=True,
+        help="python calls this package, cuda is the kernels' sources, flashinfer calls what they are compared with",
+    )
+    pack.add_argument("--name", help="of the solution (blockmoe_<form>, or the baseline's in the benchmark)")
     pack.add_argument("file", type=pathlib.Path)
+    dataset = commands.add_parser("make-dataset", help="write a data set of flashinfer-bench: 19 shapes, both solutions")
+    dataset.add_argument("folder", type=pathlib.Path, help="empty or not there")
     arguments = parser.parse_args()
     try:
-        count = write(arguments.form, arguments.file, arguments.name)
+        if arguments.command == "make-dataset":
+            print(f"{arguments.folder}: {_make_dataset.write(arguments.folder)} workloads")
+        else:
+            count = _pack_solution.write(arguments.form, arguments.file, arguments.name)
+            print(f"{arguments.file}: {count} source file{'' if count == 1 else 's'}")
     except OSError as error:
-        parser.exit(2, f"{arguments.file}: {error.strerror}\n")
-    print(f"{arguments.file}: {count} source file{'' if count == 1 else 's'}")
+        parser.exit(2, f"{error.filename}: {error.strerror}\n")
+    except ModuleNotFoundError as error:
+        parser.exit(2, f"{arguments.command} needs {error.name}, which is not installed\n")
     return 0
 
 

@@ -1,8 +1,9 @@
-"""The operator as a Solution of flashinfer-bench, in two forms.
+"""The operator as a Solution of flashinfer-bench, in two forms, and what it is compared with, in a third.
 
-python    one file that calls the installed package
-cuda      the kernels' sources themselves and the entry solution/moe.cu, as the package carries them (the folder `workspace`);
-          the runner compiles them by TVM-FFI, for which it wants TVM_FFI_CUDA_ARCH_LIST=9.0a on Hopper
+python      one file that calls the installed package
+cuda        the kernels' sources themselves and the entry solution/moe.cu, as the package carries them (the folder `workspace`);
+            the runner compiles them by TVM-FFI, for which it wants TVM_FFI_CUDA_ARCH_LIST=9.0a on Hopper
+flashinfer  one file that calls FlashInfer's operator, which runs on Blackwell alone
 """
 
 import json
@@ -10,27 +11,36 @@ import pathlib
 from typing import Any
 
 DEFINITION = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048"
-FORMS = ("python", "cuda")
 
 _PACKAGE = pathlib.Path(__file__).parent
-_SOURCES = {".cu", ".cuh", ".h", ".cpp"}
+_SOURCES = {".cu", ".cuh", ".h"}
+_SPECS: dict[str, dict[str, Any]] = {
+    "python": {"language": "python", "entry_point": "main.py::run", "dependencies": ["blockmoe"]},
+    "cuda": {"language": "cuda", "entry_point": "moe.cu::run", "dependencies": [], "binding": "tvm-ffi"},
+    # Returns its output.
+    "flashinfer": {
+        "language": "python",
+        "entry_point": "main.py::run",
+        "dependencies": ["flashinfer"],
+        "destination_passing_style": False,
+    },
+}
+_ONE_FILE = {"python": "runner.py", "flashinfer": "flashinfer_baseline.py"}
+# The baseline's name in the benchmark.
+_NAMES = {"python": "blockmoe_python", "cuda": "blockmoe_cuda", "flashinfer": "flashinfer_wrapper_9sdjf3"}
+
+FORMS = tuple(_SPECS)
+OWN_FORMS = ("python", "cuda")
 
 
 def solution(form: str, name: str | None = None) -> dict[str, Any]:
-    """The Solution as flashinfer-bench's JSON has it; `name` is blockmoe_<form> where none is given."""
-    sources = {"main.py": _PACKAGE / "runner.py"} if form == "python" else _workspace()
-    spec = {
-        "language": form,
-        "target_hardware": ["cuda"],
-        "entry_point": "main.py::run" if form == "python" else "moe.cu::run",
-        "dependencies": ["blockmoe"] if form == "python" else [],
-        "destination_passing_style": True,
-    }
+    """The Solution as flashinfer-bench's JSON has it; `name` is the form's own where none is given."""
+    sources = {"main.py": _PACKAGE / _ONE_FILE[form]} if form in _ONE_FILE else _workspace()
     return {
-        "name": name or f"blockmoe_{form}",
+        "name": name or _NAMES[form],
         "definition": DEFINITION,
         "author": "blockmoe",
-        "spec": spec | ({"binding": "tvm-ffi"} if form == "cuda" else {}),
+        "spec": {"target_hardware": ["cuda"], "destination_passing_style": True} | _SPECS[form],
         "sources": [{"path": path, "content": file.read_text()} for path, file in sources.items()],
     }
 

@@ -54,7 +54,7 @@ Result<BackendPlan> plan(const PlanRequest& request) {
   auto made = std::make_shared<const kernels::Plan>(kernels::make_plan(request_of(request, kPath)));
   BackendPlan decided;
   decided.path = made->name;
-  decided.explain = made->explain;
+  decided.explain = kernels::explain(*made);
   decided.workspace = {made->workspace_bytes, kernels::kWorkspaceAlignment, WorkspaceInit::anything};
   decided.state = std::move(made);
   return decided;
@@ -63,7 +63,7 @@ Result<BackendPlan> plan(const PlanRequest& request) {
 // A plan may have been made for a device that is elsewhere.
 Status check_device(const PlanRequest& request) {
   const std::int32_t index = request.device.device.index;
-  const Result<DeviceInfo> here = query_cuda_device(index);
+  const Result<DeviceInfo> here = query_cuda_limits(index);
   BLOCKMOE_RETURN_IF_ERROR(here.status());
   const auto text = [](const DeviceInfo& info) {
     return join("compute capability ", info.compute_capability, " with ", info.sm_count, " multiprocessors");

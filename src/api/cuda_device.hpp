@@ -10,6 +10,9 @@ namespace blockmoe::api {
 /// `unsupported` where there is no driver, no GPU, or no device of that number.
 Result<DeviceInfo> query_cuda_device(std::int32_t index);
 
+/// The same without the name, for calls: the driver is not asked for all that a device has, which takes it tens of microseconds.
+Result<DeviceInfo> query_cuda_limits(std::int32_t index);
+
 /// Where a pointer leads: empty when kernels on CUDA device `index` may use it, else what it is ("host memory").
 std::string not_memory_of(const void* pointer, std::int32_t index);
 

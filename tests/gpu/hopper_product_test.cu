@@ -149,7 +149,7 @@ class Layer {
   // Both products, outputs poisoned before.
   void run(const Config& config, RowType row_type) {
     Maps maps;
-    BLOCKMOE_CUDA_OK(kernels::hopper::prepare(slab_.geometry, config.width));
+    BLOCKMOE_CUDA_OK(kernels::hopper::prepare(config.width));
     BLOCKMOE_CUDA_OK(kernels::hopper::make_maps(slab_.geometry, slab_.weights, &maps));
     inter_.fill(0xff);
     inter_scale_.fill(0xff);

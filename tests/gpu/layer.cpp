@@ -235,7 +235,7 @@ StageCall::StageCall(const DeviceCall& call, const contract::Geometry& geometry,
   slab_.workspace = kernels::stages::workspace_at(workspace_.get(), kernels::plan::offsets_of(geometry, sizes));
   slab_.sms = device_here().sm_count;
   slab_.shared_memory = device_here().shared_memory_per_block;
-  EXPECT_TRUE(kernels::stages::prepare_routing(geometry, slab_.shared_memory).ok());
+  EXPECT_TRUE(kernels::stages::prepare_routing().ok());
 }
 
 StageCall::StageCall(const DeviceCall& call, const contract::Geometry& geometry)

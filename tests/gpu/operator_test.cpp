@@ -251,6 +251,43 @@ TEST_F(OperatorTest, a_call_in_many_slabs_and_chunks_gives_what_its_tokens_give_
   }
 }
 
+TEST_F(OperatorTest, a_layer_runs_after_one_with_fewer_experts_was_bound) {
+  const Layer layer = draw_layer(options_of(128, 128, 256, 256, 8, 40));
+  const Layer fewer = draw_layer(options_of(128, 128, 8, 8, 2, 40));
+  const DeviceCall call(layer);
+  const DeviceCall other_call(fewer);
+  for (const Path path : paths_here(layer.geometry())) {
+    SCOPED_TRACE(name_of(path));
+    const auto bind = [&](const Layer& of, const DeviceCall& on, kernels::Bound* bound) {
+      kernels::Request request;
+      request.geometry = of.geometry();
+      request.max_tokens = 40;
+      request.device = device_here();
+      request.path = path;
+      ASSERT_TRUE(kernels::bind(kernels::make_plan(request), on.weights, bound).ok());
+    };
+    kernels::Bound bound;
+    kernels::Bound other;
+    bind(layer, call, &bound);
+    bind(fewer, other_call, &other);
+    const DeviceArray<std::uint8_t> workspace(bound.plan.workspace_bytes);
+    const kernels::Error error = kernels::launch(bound, call.activations, workspace.get(), nullptr);
+    EXPECT_TRUE(error.ok()) << error.kernel << ": " << kernels::error_text(error);
+    EXPECT_EQ(cudaSuccess, cudaDeviceSynchronize());
+  }
+}
+
+// What bind() remembers of a device's context is not true of the next one.
+TEST_F(OperatorTest, a_call_runs_after_its_device_was_reset) {
+  const Layer layer = draw_layer(small_options(10));
+  for (const Path path : paths_here(layer.geometry())) {
+    SCOPED_TRACE(name_of(path));
+    const auto before = output_of(layer, path);
+    ASSERT_EQ(cudaSuccess, cudaDeviceReset());
+    EXPECT_EQ(before, output_of(layer, path));
+  }
+}
+
 TEST_F(OperatorTest, a_refused_launch_names_its_kernel) {
   const Layer layer = draw_layer(small_options(10));
   const DeviceCall call(layer);

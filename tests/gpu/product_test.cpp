@@ -49,7 +49,7 @@ Found run(const Layer& layer) {
   const int ring = portable::ring_stages_of(device_here(), g);
   EXPECT_EQ(1, slab.sizes.max_chunks);
   EXPECT_EQ(plan::RowType::f32, slab.sizes.row_type);
-  EXPECT_TRUE(portable::prepare_gemm1(g, ring).ok() && portable::prepare_gemm2(g, ring).ok());
+  EXPECT_TRUE(portable::prepare_gemm1(ring).ok() && portable::prepare_gemm2(ring).ok());
   EXPECT_TRUE(stages::launch_route(slab, nullptr).ok() && stages::launch_pack(slab, nullptr).ok());
   EXPECT_TRUE(portable::launch_gemm1(slab, 0, ring, nullptr).ok());
   EXPECT_TRUE(portable::launch_gemm2(slab, 0, ring, nullptr).ok());

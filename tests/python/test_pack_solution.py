@@ -1,7 +1,6 @@
 """`python -m blockmoe pack-solution`, held to flashinfer-bench's own models."""
 
-import importlib
-import importlib.util
+import inspect
 import pathlib
 import re
 import subprocess
@@ -17,21 +16,6 @@ from frameworks import NumPy
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def models():
-    """flashinfer_bench.data.solution alone: the package's own __init__ imports PyTorch."""
-    spec = importlib.util.find_spec("flashinfer_bench")
-    if spec is None:
-        pytest.skip("flashinfer-bench is not installed")
-    for name, folder in (("flashinfer_bench", ""), ("flashinfer_bench.data", "data")):
-        package = types.ModuleType(name)
-        package.__path__ = [str(pathlib.Path(spec.origin).parent / folder)]
-        sys.modules[name] = package
-    yield importlib.import_module("flashinfer_bench.data.solution")
-    for name in [name for name in sys.modules if name.split(".")[0] == "flashinfer_bench"]:
-        del sys.modules[name]
-
-
 def packed(folder, *options):
     file = folder / "solution.json"
     command = [sys.executable, "-m", "blockmoe", "pack-solution", *options, str(file)]
@@ -45,7 +29,7 @@ def form(request):
 
 
 def test_flashinfer_benchs_model_takes_it(models, tmp_path, form):
-    solution = models.Solution.model_validate_json(packed(tmp_path, "--form", form).read_text())
+    solution = models.solution.Solution.model_validate_json(packed(tmp_path, "--form", form).read_text())
     assert solution.name == f"blockmoe_{form}"
     assert solution.spec.language.value == form
     assert solution.spec.destination_passing_style
@@ -54,20 +38,26 @@ def test_flashinfer_benchs_model_takes_it(models, tmp_path, form):
 
 
 def test_the_cuda_form_is_what_the_workspace_has(models, tmp_path):
-    solution = models.Solution.model_validate_json(packed(tmp_path, "--form", "cuda").read_text())
-    assert solution.spec.binding == models.SupportedBindings.TVM_FFI
+    solution = models.solution.Solution.model_validate_json(packed(tmp_path, "--form", "cuda").read_text())
+    assert solution.spec.binding == models.solution.SupportedBindings.TVM_FFI
     sources = {source.path: source.content for source in solution.sources}
     kernels = {
-        str(file.relative_to(ROOT / "kernels")): file.read_text()
+        # The runner's builder compiles .cpp files without CUDA's headers.
+        str(file.relative_to(ROOT / "kernels")).replace(".cpp", ".cu"): file.read_text()
         for file in (ROOT / "kernels").rglob("*")
         if file.suffix in (".cu", ".cuh", ".h", ".cpp")
     }
     assert sources == kernels | {"moe.cu": (ROOT / "solution/moe.cu").read_text()}
 
 
+def test_no_two_files_of_the_kernels_get_one_name():
+    names = [file.with_suffix("") for file in (ROOT / "kernels").rglob("*") if file.suffix in (".cu", ".cpp")]
+    assert len(names) == len(set(names)) > 0
+
+
 def test_the_names_are_those_of_the_workspaces_config(models, tmp_path):
     config = (ROOT / "solution/config.toml").read_text()
-    solution = models.Solution.model_validate_json(packed(tmp_path, "--form", "cuda").read_text())
+    solution = models.solution.Solution.model_validate_json(packed(tmp_path, "--form", "cuda").read_text())
     stated = dict(re.findall(r'^(definition|author|language|entry_point) = "(.*)"$', config, re.MULTILINE))
     assert stated == {
         "definition": solution.definition,
@@ -79,12 +69,12 @@ def test_the_names_are_those_of_the_workspaces_config(models, tmp_path):
 
 def test_a_name_of_ones_own(models, tmp_path):
     file = packed(tmp_path, "--form", "python", "--name", "mine")
-    assert models.Solution.model_validate_json(file.read_text()).name == "mine"
+    assert models.solution.Solution.model_validate_json(file.read_text()).name == "mine"
 
 
 def test_the_python_forms_entry_makes_the_call(models, tmp_path):
     """On the definition's routing (top 8 of 4 in 8 groups), with small widths."""
-    solution = models.Solution.model_validate_json(packed(tmp_path, "--form", "python").read_text())
+    solution = models.solution.Solution.model_validate_json(packed(tmp_path, "--form", "python").read_text())
     module = types.ModuleType("main")
     exec(solution.get_entry_source().content, module.__dict__)
     rng = np.random.default_rng(0)
@@ -104,6 +94,45 @@ def test_the_python_forms_entry_makes_the_call(models, tmp_path):
     output = NumPy().output(tokens, hidden)
     module.run(*inputs, output)
     np.testing.assert_array_equal(output, blockmoe.fused_moe(*inputs))
+
+
+def test_the_baseline_is_a_solution_under_its_name_in_the_benchmark(models, tmp_path):
+    file = packed(tmp_path, "--form", "flashinfer")
+    solution = models.solution.Solution.model_validate_json(file.read_text())
+    assert solution.name == "flashinfer_wrapper_9sdjf3"
+    assert not solution.spec.destination_passing_style
+
+
+def test_the_baseline_passes_the_definitions_arguments_on(models, tmp_path, monkeypatch):
+    """To a stand-in that has the parameters of flashinfer-python 0.6.8.post1's operator."""
+    received = {}
+
+    def operator(
+        routing_logits, routing_bias, hidden_states, hidden_states_scale, gemm1_weights, gemm1_weights_scale, gemm2_weights,
+        gemm2_weights_scale, num_experts, top_k, n_group, topk_group, intermediate_size, local_expert_offset,
+        local_num_experts, routed_scaling_factor, routing_method_type=0, use_shuffled_weight=False, weight_layout=0,
+        do_finalize=True, enable_pdl=None, tune_max_num_tokens=8192,
+    ):  # fmt: skip
+        received.update(locals())
+        return "output"
+
+    fused_moe = types.ModuleType("flashinfer.fused_moe")
+    fused_moe.trtllm_fp8_block_scale_moe = operator
+    fused_moe.RoutingMethodType = types.SimpleNamespace(DeepSeekV3=2)
+    fused_moe.WeightLayout = types.SimpleNamespace(MajorK=0)
+    monkeypatch.setitem(sys.modules, "flashinfer", types.ModuleType("flashinfer"))
+    monkeypatch.setitem(sys.modules, "flashinfer.fused_moe", fused_moe)
+    solution = models.solution.Solution.model_validate_json(packed(tmp_path, "--form", "flashinfer").read_text())
+    module = types.ModuleType("main")
+    exec(solution.get_entry_source().content, module.__dict__)
+    sizes = {"routing_logits": (3, 64), "hidden_states": (3, 256), "gemm2_weights": (8, 256, 128)}
+    tensors = {name: np.zeros(sizes.get(name, ())) for name in inspect.signature(module.run).parameters}
+    tensors |= {"local_expert_offset": 16, "routed_scaling_factor": 2.5}
+    assert module.run(*tensors.values()) == "output"
+    assert all(received[name] is value for name, value in tensors.items())
+    sizes = {"num_experts": 64, "local_num_experts": 8, "intermediate_size": 128, "top_k": 8, "n_group": 8, "topk_group": 4}
+    assert {name: received[name] for name in sizes} == sizes
+    assert received["routing_method_type"] == 2
 
 
 def test_a_file_that_cant_be_written_is_said(tmp_path):

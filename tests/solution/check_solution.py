@@ -2,8 +2,9 @@
 
 Usage: check_solution.py NVCC TOOLS_FOLDER WORK_FOLDER
 
-nvcc gets the flags of TVM-FFI's stock builder (-std=c++17 -O2, the workspace and TVM-FFI's headers as include folders). Most
-kernels are compiled to PTX only and not optimised, for the time that it takes; one of each kind gets machine code too.
+nvcc gets the flags of TVM-FFI's stock builder (-std=c++17 -O2, the workspace and TVM-FFI's headers as include folders). That
+builder compiles .cpp files without the toolkit's headers, so there must be none. Most kernels are compiled to PTX only and not
+optimised, for the time that it takes; one of each kind gets machine code too.
 """
 
 import importlib.util
@@ -78,7 +79,8 @@ def main() -> int:
     files = pack(work)
     faults = [f"{fault}: a runner does not have it" for fault in foreign_includes(work, files)]
     faults += [f"{name}: not in the workspace" for name in MACHINE_CODE if pathlib.Path(name) not in files]
-    sources = [file for file in files if file.suffix in (".cu", ".cpp")]
+    faults += [f"{file}: a runner compiles it without CUDA's headers" for file in files if file.suffix == ".cpp"]
+    sources = [file for file in files if file.suffix == ".cu"]
     with ThreadPoolExecutor(2) as pool:
         faults += [fault for fault in pool.map(lambda file: compile_file(nvcc, work, file), sources) if fault]
     faults = faults or [fault for fault in [link(nvcc, work, sources)] if fault]
