@@ -1,0 +1,328 @@
+#!/usr/bin/env python3
+"""Compares blockmoe with every peer on one GPU (README.md): a process a peer, T by T in turn, ours and the floor in each.
+
+    compare.py --bench bench.json --reader libblockmoe_reader.so [--peer NAME ...] --json comparison.json
+
+Needs nothing but Python itself: what a peer needs is in its own environment, given by --python NAME=PROGRAM (an interpreter)
+or by --site NAME=DIR (a folder of unpacked wheels in front of this interpreter's packages); --site DIR is for all.
+A peer that can't run, or fails at some T, is in the JSON with the reason.
+"""
+
+import argparse
+import concurrent.futures
+import datetime
+import json
+import os
+import pathlib
+import queue
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+HERE = pathlib.Path(__file__).resolve().parent
+NAMES = ("deepgemm_products", "deepgemm_mega", "sglang_triton", "flashinfer_cutlass", "vllm_triton", "blockmoe_portable")
+COMPILED_AHEAD = ("deepgemm_products", "deepgemm_mega", "sglang_triton", "vllm_triton")  # into a cache that processes share
+# Powers of two and the benchmark's shapes. Coarse ones first: a run that is cut short has a whole picture.
+COARSE = (16, 901, 128, 4096, 1, 64, 512, 2048, 16384, 32, 256, 1024, 8192)
+FINE = (2, 4, 7, 8, 14, 15, 52, 53, 54, 55, 56, 57, 58, 59, 62, 80, 11948, 14107)
+TOKENS = COARSE + FINE
+ROW_FLOPS = 6 * 7168 * 2048  # of the layer that layer.py makes
+METHOD = (
+    "one whole call as a CUDA graph; before each replay 256 MiB written, then 256 MiB of something else read; events around "
+    "the replay; medians of {runs} after 3 warm-up. Each peer has a process of its own, in which its graph and ours take "
+    "turns replay by replay; the floor is read there too. `us` is the median over the processes of ours; `peers` has each "
+    "process's own. A result is held to a reference in f32 before it is timed."
+)
+
+
+class Process:
+    """A worker.py and what it answers. A request that takes too long ends it."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Any) -> None:
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True, bufsize=1
+        )
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def receive(self, seconds: float) -> dict[str, Any]:
+        try:
+            line = self._lines.get(timeout=max(0.0, seconds))
+        except queue.Empty:
+            self.end()
+            return {"ok": False, "error": f"no answer within {seconds:.0f} s", "lost": True}
+        if line is None:
+            code = self._process.wait()
+            return {"ok": False, "error": f"its process ended with {code}", "lost": True}
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            print(json.dumps(request), file=self._process.stdin, flush=True)
+        except (BrokenPipeError, ValueError):
+            return {"ok": False, "error": "its process is gone", "lost": True}
+        return self.receive(seconds)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Environments:
+    """How a peer's worker is started."""
+
+    def __init__(self, worker: pathlib.Path, sites: list[str], pythons: list[str], arguments: list[str], logs: pathlib.Path) -> None:
+        self._worker = worker
+        self._common = [site for site in sites if "=" not in site]
+        self._sites = [site.split("=", 1) for site in sites if "=" in site]
+        self._pythons = dict(python.split("=", 1) for python in pythons)
+        self._arguments, self._logs = arguments, logs
+
+    def start(self, peer: str) -> Process:
+        folders = [folder for name, folder in self._sites if name == peer] + self._common
+        inherited = os.environ.get("PYTHONPATH")
+        path = os.pathsep.join([*folders, *([inherited] if inherited else [])])
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        command = [self._pythons.get(peer, sys.executable), str(self._worker), "--peer", peer, *self._arguments]
+        with (self._logs / f"{peer}.log").open("a") as log:
+            return Process(command, environment, log)
+
+
+class Bar:
+    """A line of progress on a terminal; elsewhere a line each."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._begin = total, 0, time.monotonic()
+
+    def show(self, text: str, step: int = 1) -> None:
+        self._done += step
+        seconds = time.monotonic() - self._begin
+        if sys.stderr.isatty():
+            filled = 30 * self._done // max(1, self._total)
+            print(f"\r\033[K[{'#' * filled}{'.' * (30 - filled)}] {seconds:4.0f} s  {text}", end="", file=sys.stderr, flush=True)
+        else:
+            print(f"[{seconds:4.0f} s] {self._done}/{self._total} {text}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+
+
+class Comparison:
+    """What was measured so far, and the JSON of it."""
+
+    def __init__(self, bench: dict[str, Any], command: str, commit: str, runs: int) -> None:
+        self.bench, self.command, self.commit, self.runs = bench, command, commit, runs
+        self.date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.peers: dict[str, dict[str, Any]] = {}
+        self.answers: dict[int, dict[str, dict[str, Any]]] = {}
+
+    def about(self, peer: str, hello: dict[str, Any]) -> None:
+        known = ("title", "part", "takes", "versions")
+        self.peers[peer] = {k: hello[k] for k in known} if hello["ok"] else {"why_not": hello["error"]}
+
+    def add(self, tokens: int, peer: str, answer: dict[str, Any]) -> None:
+        self.answers.setdefault(tokens, {})[peer] = answer
+
+    def row(self, tokens: int) -> dict[str, Any] | None:
+        answers = {peer: answer for peer, answer in self.answers[tokens].items() if answer["ok"]}
+        if not answers:
+            return None
+        some = next(iter(answers.values()))
+
+        def ours(figure: str) -> float:
+            return statistics.median(answer["ours"][figure] for answer in answers.values())
+
+        reads = [answer["read_us"] for answer in answers.values() if answer["read_us"] is not None]
+        read_us = statistics.median(reads) if reads else 0.0
+        flops = ROW_FLOPS * some["rows"]
+        rate = self.bench["ceilings"]["fp8_tflops"]
+        floor_us = max(read_us, flops / rate * 1e-6 if rate else 0.0)
+        us = ours("median")
+        return {
+            "T": tokens,
+            "active_experts": some["active_experts"],
+            "rows": some["rows"],
+            "path": some["path"],
+            "floor_us": floor_us,
+            "us": us,
+            "us_p10": ours("p10"),
+            "us_p90": ours("p90"),
+            "ratio": us / floor_us if floor_us else 0.0,
+            "tflops": flops / us * 1e-6,
+            "peer_us": {peer: answer["peer"]["median"] for peer, answer in answers.items()},
+            "read_us": read_us,
+            "peers": {peer: peer_figures(answer) for peer, answer in answers.items()},
+        }
+
+    def json(self) -> dict[str, Any]:
+        notes = list(self.bench.get("notes", []))
+        for peer, about in self.peers.items():
+            if "why_not" in about:
+                notes.append(f"{peer} did not run: {about['why_not']}")
+        for tokens in sorted(self.answers):
+            for peer, answer in self.answers[tokens].items():
+                if not answer["ok"]:
+                    notes.append(f"{peer} failed at T = {tokens}: {answer['error']}")
+        rows = [row for tokens in sorted(self.answers) if (row := self.row(tokens)) is not None]
+        return {
+            "schema": 1,
+            "machine": self.bench["machine"],
+            "date": self.date,
+            "commit": self.commit,
+            "command": self.command,
+            "profile": "model",
+            "routing": "normal logits, 32 of 256 experts here, one draw whose first T rows are the call of T",
+            "method": METHOD.format(runs=self.runs),
+            "ceilings": self.bench["ceilings"],
+            "void": self.bench.get("void", False),
+            "notes": notes,
+            "peers": self.peers,
+            "rows": rows,
+        }
+
+
+def peer_figures(answer: dict[str, Any]) -> dict[str, Any]:
+    figures = {
+        "us": answer["peer"]["median"],
+        "us_p10": answer["peer"]["p10"],
+        "us_p90": answer["peer"]["p90"],
+        "ours_us": answer["ours"]["median"],
+        "relative_error": answer["relative_error"],
+        "choice": answer["choice"],
+    }
+    if answer["read_us"] is not None:
+        figures["read_us"] = answer["read_us"]
+    if answer["candidates"]:
+        figures["candidates_us"] = answer["candidates"]
+    return figures
+
+
+def start_and_compile(environments: Environments, peer: str, tokens: list[int], limits: argparse.Namespace) -> tuple[Process, dict[str, Any]]:
+    """A peer's process, its first line, and everything that it compiles or loads at a first call behind it."""
+    process = environments.start(peer)
+    hello = process.receive(limits.start_timeout)
+    until = time.monotonic() + limits.compile_seconds
+    for t in tokens if hello["ok"] and limits.compile_processes else []:
+        if time.monotonic() >= until or process.ask({"do": "compile", "T": t}, limits.timeout).get("lost"):
+            break
+    return process, hello
+
+
+def compile_ahead(environments: Environments, peers: list[str], tokens: list[int], processes: int, seconds: float) -> None:
+    """Fills the packages' caches of compiled kernels from several processes at once. What fails here fails again later, and is told then."""
+    until = time.monotonic() + seconds
+
+    def compile_share(peer: str, share: list[int]) -> None:
+        process = environments.start(peer)
+        if process.receive(until - time.monotonic())["ok"]:
+            for t in share:
+                if time.monotonic() >= until or process.ask({"do": "compile", "T": t}, until - time.monotonic()).get("lost"):
+                    break
+        process.end()
+
+    shares = [(peer, share) for peer in peers for i in range(processes) if (share := tokens[i::processes])]
+    with concurrent.futures.ThreadPoolExecutor(len(shares) or 1) as pool:
+        list(pool.map(lambda pair: compile_share(*pair), shares))
+
+
+def measure(environments: Environments, comparison: Comparison, peers: list[str], tokens: list[int], limits: argparse.Namespace, save: Any) -> None:
+    bar = Bar(len(peers) * len(tokens))
+    processes = {}
+    with concurrent.futures.ThreadPoolExecutor(len(peers)) as pool:
+        started = pool.map(lambda peer: start_and_compile(environments, peer, tokens, limits), peers)
+        for peer, (process, hello) in zip(peers, started, strict=True):
+            comparison.about(peer, hello)
+            if hello["ok"]:
+                processes[peer] = process
+            else:
+                process.end()
+                bar.show(f"{peer} does not run here: {hello['error']}", len(tokens))
+    until = time.monotonic() + limits.budget
+    restarts = dict.fromkeys(processes, 2)
+    for t in tokens:
+        for peer in list(processes):
+            if time.monotonic() >= until:
+                comparison.bench.setdefault("notes", []).append(f"the run was cut short at T = {t}: its {limits.budget:.0f} s were over")
+                break
+            answer = processes[peer].ask({"do": "measure", "T": t}, limits.timeout)
+            comparison.add(t, peer, answer)
+            if answer["ok"]:
+                said = f"{answer['peer']['median']:.1f} us, ours {answer['ours']['median']:.1f} us, error {answer['relative_error']:.4f}, {answer['choice']}"
+            else:
+                said = answer["error"]
+            bar.show(f"T = {t}, {peer}: {said}")
+            if answer.get("lost"):
+                processes.pop(peer).end()
+                restarts[peer] -= 1
+                if restarts[peer] >= 0:
+                    again = environments.start(peer)
+                    if again.receive(limits.start_timeout)["ok"]:
+                        processes[peer] = again
+        else:
+            save(comparison.json())
+            continue
+        break
+    bar.close()
+    for process in processes.values():
+        process.end()
+    save(comparison.json())
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--peer", action="append", choices=NAMES, help="repeatable; all by default")
+    options.add_argument("--tokens", type=int, action="append", help="repeatable; 1 to 16384 by default")
+    options.add_argument("--bench", type=pathlib.Path, required=True, help="what `blockmoe bench --json` wrote in the same session")
+    options.add_argument("--reader", type=pathlib.Path, help="libblockmoe_reader.so, for the floors")
+    options.add_argument("--site", action="append", default=[], metavar="[NAME=]DIR")
+    options.add_argument("--python", action="append", default=[], metavar="NAME=PROGRAM")
+    options.add_argument("--json", type=pathlib.Path, required=True)
+    options.add_argument("--logs", type=pathlib.Path, help="folder for what the peers print; that of --json by default")
+    options.add_argument("--runs", type=int, default=30)
+    options.add_argument("--compile-processes", type=int, default=4, help="a peer that compiles, before anything is timed")
+    options.add_argument("--compile-seconds", type=float, default=600)
+    options.add_argument("--start-timeout", type=float, default=300)
+    options.add_argument("--timeout", type=float, default=300, help="seconds for one peer at one T")
+    options.add_argument("--budget", type=float, default=float("inf"), help="seconds for all measuring")
+    options.add_argument("--commit", default="")
+    options.add_argument("--worker", type=pathlib.Path, default=HERE / "worker.py", help=argparse.SUPPRESS)
+    return options.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    given = parse(arguments)
+    peers, tokens = given.peer or list(NAMES), given.tokens or list(TOKENS)
+    logs = given.logs or given.json.parent
+    logs.mkdir(parents=True, exist_ok=True)
+    worker = ["--max-tokens", str(max(tokens)), "--runs", str(given.runs)]
+    worker += ["--reader", str(given.reader)] if given.reader else []
+    environments = Environments(given.worker, given.site, given.python, worker, logs)
+    said = " ".join(f"--peer {peer}" for peer in given.peer or []) + "".join(f" --tokens {t}" for t in given.tokens or [])
+    command = f"bench/peers/compare.py {said}".strip()
+    comparison = Comparison(json.loads(given.bench.read_text()), command, given.commit, given.runs)
+
+    def save(made: dict[str, Any]) -> None:
+        given.json.write_text(json.dumps(made, indent=1) + "\n")
+
+    compiling = [peer for peer in peers if peer in COMPILED_AHEAD]
+    begin = time.monotonic()
+    if given.compile_processes and compiling:
+        compile_ahead(environments, compiling, tokens, given.compile_processes, given.compile_seconds)
+        print(f"compiled ahead in {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+    measure(environments, comparison, peers, tokens, given, save)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""The process of one peer: reads requests from standard input, a line of JSON each, and answers each with a line.
+
+    {"do": "compile", "T": 64}   every candidate called once, so that what it compiles is in the package's cache
+    {"do": "measure", "T": 64}   checked, then timed beside blockmoe and the floor
+
+The first line that it writes says whether the peer runs here: {"ok": true, "versions": ...} or {"ok": false, "error": ...}.
+Answers have the same `ok` and `error`. `lost` says that the GPU no longer answers this process.
+"""
+
+import argparse
+import dataclasses
+import functools
+import gc
+import json
+import os
+import pathlib
+import sys
+import time
+import traceback
+from typing import Any
+
+
+def first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
+
+
+class Worker:
+    def __init__(self, peer: str, max_tokens: int, reader: pathlib.Path | None, runs: int) -> None:
+        import adapters
+        import clock
+        import floor
+        import layer
+        import torch
+        from adapters.blockmoe_layer import Blockmoe
+
+        self.torch, self.layers = torch, layer
+        with torch.inference_mode():
+            self.layer = layer.Layer(max_tokens)
+            self.peer = adapters.load(peer)(self.layer)
+        self.step = functools.lru_cache(maxsize=1)(self.layer.step)
+        self._ours, self._clock = Blockmoe, functools.partial(clock.Clock, runs=runs)
+        self.reader = None if reader is None else floor.Reader(reader)
+
+    # What only measuring needs.
+    @functools.cached_property
+    def ours(self) -> Any:
+        return self._ours(self.layer)
+
+    @functools.cached_property
+    def clock(self) -> Any:
+        return self._clock()
+
+    def compile(self, tokens: int) -> dict[str, Any]:
+        errors = {}
+        for name, call in self.peer.candidates(self.step(tokens)).items():
+            try:
+                call()
+                self.torch.cuda.synchronize()
+            except Exception as error:  # noqa: BLE001: a compiler's too
+                self.torch.cuda.synchronize()  # raises where the process is lost
+                errors[name] = first_line(error)
+        return {"failed": errors}
+
+    def measure(self, tokens: int) -> dict[str, Any]:
+        step = self.step(tokens)
+        calls = self.peer.candidates(step)
+        choice, medians = (next(iter(calls)), {}) if len(calls) == 1 else self.clock.fastest(calls)
+        ours_path, ours_call = next(iter(self.ours.candidates(step).items()))
+        graphs = [self.clock.capture(ours_call), self.clock.capture(calls[choice])]
+
+        # What is checked is what is timed: the graphs.
+        reference = self.layers.Reference(self.layer, step)
+        errors = []
+        for one, graph in zip((self.ours, self.peer), graphs, strict=True):
+            self.clock.replay(graph)
+            errors.append(reference.error(one.result()))
+            if not errors[-1] <= one.error_limit:
+                raise ValueError(f"{one.title}: relative error {errors[-1]:.3g}, at most {one.error_limit} expected")
+        ours, peer = self.clock.take_turns(graphs)
+        read_us = None
+        if self.reader is not None:
+            read_us = self.reader.microseconds(self.layer.active_ranges(step), self.clock.warmup, self.clock.runs)
+        return {
+            "active_experts": len(step.active),
+            "rows": step.rows,
+            "path": ours_path,
+            "read_us": read_us,
+            "ours": dataclasses.asdict(ours),
+            "peer": dataclasses.asdict(peer),
+            "ours_relative_error": errors[0],
+            "relative_error": errors[1],
+            "choice": choice,
+            "candidates": medians,
+        }
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        begin = time.monotonic()
+        try:
+            with self.torch.inference_mode():
+                done = {"compile": self.compile, "measure": self.measure}[request["do"]](request["T"])
+            result = {"ok": True, **done}
+        except Exception as error:  # noqa: BLE001: a peer may raise anything, and the run goes on
+            traceback.print_exc()
+            result = {"ok": False, "error": first_line(error), "lost": self.lost()}
+        gc.collect()
+        return {**result, "T": request["T"], "seconds": round(time.monotonic() - begin, 2)}
+
+    def lost(self) -> bool:
+        try:
+            self.torch.cuda.synchronize()
+        except RuntimeError:
+            return True
+        return False
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--peer", required=True)
+    options.add_argument("--max-tokens", type=int, required=True)
+    options.add_argument("--reader", type=pathlib.Path)
+    options.add_argument("--runs", type=int, default=30)
+    given = options.parse_args()
+
+    # Packages print as they like: the answers have a channel of their own.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def send(message: dict[str, Any]) -> None:
+        print(json.dumps(message), file=answers, flush=True)
+
+    try:
+        worker = Worker(given.peer, given.max_tokens, given.reader, given.runs)
+        versions = worker.peer.versions()
+    except Exception as error:  # noqa: BLE001
+        traceback.print_exc()
+        send({"ok": False, "error": first_line(error)})
+        return
+    peer = worker.peer
+    send({"ok": True, "title": peer.title, "part": peer.part, "takes": peer.takes, "versions": versions})
+    for line in sys.stdin:
+        send(worker.answer(json.loads(line)))
+
+
+if __name__ == "__main__":
+    main()
