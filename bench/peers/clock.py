@@ -43,6 +43,7 @@ class Clock:
 
     def capture(self, call: Callable[[], None]) -> torch.cuda.CUDAGraph:
         """A graph of one call, after two without one: what they compile and allocate is not in it."""
+        torch.cuda.synchronize()  # what the call needs was made on another stream
         with torch.cuda.stream(self.stream):
             for _ in range(2):
                 call()

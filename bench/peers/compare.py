@@ -237,7 +237,7 @@ def compile_ahead(environments: Environments, peers: list[str], tokens: list[int
         list(pool.map(lambda pair: compile_share(*pair), shares))
 
 
-def measure(environments: Environments, comparison: Comparison, peers: list[str], tokens: list[int], limits: argparse.Namespace, save: Any) -> None:
+def measure(environments: Environments, comparison: Comparison, peers: list[str], tokens: list[int], limits: argparse.Namespace, until: float, save: Any) -> None:
     bar = Bar(len(peers) * len(tokens))
     processes = {}
     with concurrent.futures.ThreadPoolExecutor(len(peers)) as pool:
@@ -249,7 +249,6 @@ def measure(environments: Environments, comparison: Comparison, peers: list[str]
             else:
                 process.end()
                 bar.show(f"{peer} does not run here: {hello['error']}", len(tokens))
-    until = time.monotonic() + limits.budget
     restarts = dict.fromkeys(processes, 2)
     for t in tokens:
         for peer in list(processes):
@@ -295,7 +294,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.add_argument("--compile-seconds", type=float, default=600)
     options.add_argument("--start-timeout", type=float, default=300)
     options.add_argument("--timeout", type=float, default=300, help="seconds for one peer at one T")
-    options.add_argument("--budget", type=float, default=float("inf"), help="seconds for all measuring")
+    options.add_argument("--budget", type=float, default=float("inf"), help="seconds for the whole run; what is not measured by then is left out")
     options.add_argument("--commit", default="")
     options.add_argument("--worker", type=pathlib.Path, default=HERE / "worker.py", help=argparse.SUPPRESS)
     return options.parse_args(arguments)
@@ -316,12 +315,12 @@ def main(arguments: list[str] | None = None) -> None:
     def save(made: dict[str, Any]) -> None:
         given.json.write_text(json.dumps(made, indent=1) + "\n")
 
-    compiling = [peer for peer in peers if peer in COMPILED_AHEAD]
     begin = time.monotonic()
+    compiling = [peer for peer in peers if peer in COMPILED_AHEAD]
     if given.compile_processes and compiling:
         compile_ahead(environments, compiling, tokens, given.compile_processes, given.compile_seconds)
         print(f"compiled ahead in {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
-    measure(environments, comparison, peers, tokens, given, save)
+    measure(environments, comparison, peers, tokens, given, begin + given.budget, save)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import layer as layers
 from . import Peer, deepgemm
 
 ALIGNMENT = 128  # rows of an expert in the contiguous layout
+ROOM = 256  # in the masked one: whole tiles, whatever their height, so that none reaches into the next expert
 
 
 def swiglu_rows(gate_and_up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,7 +92,7 @@ class DeepGemmProducts(Peer):
 
     def _masked(self):
         g, step, device = self.layer.geometry, self.step, self.layer.device
-        room = max(16, (max(step.rows_of_expert) + 15) // 16 * 16)
+        room = (max(step.rows_of_expert) + ROOM - 1) // ROOM * ROOM
         counts = torch.tensor(step.rows_of_expert, dtype=torch.int32, device=device)
         expected = max(1, -(-step.rows // max(1, len(step.active))))
         expert = torch.repeat_interleave(torch.arange(g.local_experts, device=device), counts.long())
