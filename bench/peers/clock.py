@@ -8,6 +8,7 @@ replay, so that they see the same card in the same state.
 import dataclasses
 import math
 import statistics
+import traceback
 from collections.abc import Callable
 
 import torch
@@ -84,6 +85,7 @@ class Clock:
             try:
                 medians[name] = self.take_turns([self.capture(call)], runs=7)[0].median
             except Exception as error:  # noqa: BLE001: a compiler's too
+                traceback.print_exc()
                 torch.cuda.synchronize()  # raises where the process is lost
                 errors.append(f"{name}: {str(error).partition(chr(10))[0] or type(error).__name__}")
         if not medians:

@@ -59,6 +59,7 @@ class Worker:
                 call()
                 self.torch.cuda.synchronize()
             except Exception as error:  # noqa: BLE001: a compiler's too
+                traceback.print_exc()
                 self.torch.cuda.synchronize()  # raises where the process is lost
                 errors[name] = first_line(error)
         return {"failed": errors}
@@ -110,7 +111,7 @@ class Worker:
     def lost(self) -> bool:
         try:
             self.torch.cuda.synchronize()
-        except RuntimeError:
+        except Exception:  # noqa: BLE001
             return True
         return False
 
