@@ -75,19 +75,24 @@ class Clock:
                         its_times.append(1e3 * start.elapsed_time(stop))
         return [summarise(t) for t in times]
 
-    def fastest(self, calls: dict[str, Callable[[], None]]) -> tuple[str, dict[str, float]]:
-        """The name of the fastest of some calls that do the same, by the median of a few replays, and all medians.
+    def fastest(
+        self, calls: dict[str, Callable[[], None]], trying: Callable[[str], None]
+    ) -> tuple[str, dict[str, float], dict[str, str]]:
+        """The fastest of some calls that do the same, by the median of a few replays; all medians; what failed and why.
 
-        A call that fails (not every candidate fits every shape) is left out; all failing is an error.
+        One that fails (not every way fits every shape) is left out; all failing is an error. A call alone is not timed.
         """
-        medians, errors = {}, []
+        if len(calls) == 1:
+            return next(iter(calls)), {}, {}
+        medians, errors = {}, {}
         for name, call in calls.items():
+            trying(name)
             try:
                 medians[name] = self.take_turns([self.capture(call)], runs=7)[0].median
             except Exception as error:  # noqa: BLE001: a compiler's too
                 traceback.print_exc()
                 torch.cuda.synchronize()  # raises where the process is lost
-                errors.append(f"{name}: {str(error).partition(chr(10))[0] or type(error).__name__}")
+                errors[name] = str(error).strip().partition("\n")[0] or type(error).__name__
         if not medians:
-            raise RuntimeError("; ".join(errors))
-        return min(medians, key=medians.__getitem__), medians
+            raise RuntimeError("; ".join(f"{name}: {error}" for name, error in errors.items()))
+        return min(medians, key=medians.__getitem__), medians, errors

@@ -23,8 +23,18 @@ import time
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
-NAMES = ("deepgemm_products", "deepgemm_mega", "sglang_triton", "flashinfer_cutlass", "vllm_triton", "blockmoe_portable")
-COMPILED_AHEAD = ("deepgemm_products", "deepgemm_mega", "sglang_triton", "vllm_triton")  # into a cache that processes share
+NAMES = (
+    "deepgemm_products",
+    "deepgemm_mega",
+    "sglang_triton",
+    "sglang_deepgemm",
+    "flashinfer_cutlass",
+    "vllm_triton",
+    "blockmoe_portable",
+)
+# What compiles into a cache that its processes share, and how many of --compile-processes it takes: Triton's kernels are the
+# most, the mega-MoE's are the longest and another one for every few hundred tokens.
+COMPILED_AHEAD = {"deepgemm_products": 1, "deepgemm_mega": 3, "sglang_triton": 2, "sglang_deepgemm": 1, "vllm_triton": 1}
 # Powers of two and the benchmark's shapes. Coarse ones first: a run that is cut short has a whole picture.
 COARSE = (16, 901, 128, 4096, 1, 64, 512, 2048, 16384, 32, 256, 1024, 8192)
 FINE = (2, 4, 7, 8, 14, 15, 52, 53, 54, 55, 56, 57, 58, 59, 62, 80, 11948, 14107)
@@ -55,16 +65,22 @@ class Process:
         self._lines.put(None)
 
     def receive(self, seconds: float) -> dict[str, Any]:
-        try:
-            line = self._lines.get(timeout=max(0.0, seconds))
-        except queue.Empty:
-            self.end()
-            return {"ok": False, "error": f"no answer within {seconds:.0f} s", "lost": True}
-        if line is None:
-            code = self._process.wait()
-            return {"ok": False, "error": f"its process ended with {code}", "lost": True}
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        """An answer; one that the process did not live to give names what it was trying."""
+        until = time.monotonic() + seconds
+        trying: dict[str, Any] = {}
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                self.end()
+                return {"ok": False, "error": f"no answer within {seconds:.0f} s", "lost": True, "hung": True, **trying}
+            if line is None:
+                code = self._process.wait()
+                return {"ok": False, "error": f"its process ended with {code}", "lost": True, **trying}
+            answer: dict[str, Any] = json.loads(line)
+            if "ok" in answer:
+                return {**answer, **trying} if answer.get("lost") else answer
+            trying = answer
 
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -175,6 +191,8 @@ class Comparison:
             for peer, answer in self.answers[tokens].items():
                 if not answer["ok"]:
                     notes.append(f"{peer} failed at T = {tokens}: {answer['error']}")
+                for way, error in answer.get("failed", {}).items():
+                    notes.append(f"{peer} at T = {tokens} without '{way}', which failed: {error}")
         rows = [row for tokens in sorted(self.answers) if (row := self.row(tokens)) is not None]
         return {
             "schema": 1,
@@ -209,73 +227,129 @@ def peer_figures(answer: dict[str, Any]) -> dict[str, Any]:
     return figures
 
 
-def start_and_compile(environments: Environments, peer: str, tokens: list[int], limits: argparse.Namespace) -> tuple[Process, dict[str, Any]]:
-    """A peer's process, its first line, and everything that it compiles or loads at a first call behind it."""
-    process = environments.start(peer)
-    hello = process.receive(limits.start_timeout)
-    until = time.monotonic() + limits.compile_seconds
-    for t in tokens if hello["ok"] and limits.compile_processes else []:
-        if time.monotonic() >= until or process.ask({"do": "compile", "T": t}, limits.timeout).get("lost"):
+class Session:
+    """A peer's process, started again after it was lost, without the way that took it along."""
+
+    def __init__(self, environments: Environments, peer: str, limits: argparse.Namespace) -> None:
+        self._environments, self._peer, self._limits = environments, peer, limits
+        self._starts_left = 6
+        self._taboo: dict[str, str] = {}  # ways that ended the process, and how
+        self._process: Process | None = None
+        self.hello = self._start()
+
+    def _start(self) -> dict[str, Any]:
+        self._starts_left -= 1
+        self._process = self._environments.start(self._peer)
+        hello = self._process.receive(self._limits.start_timeout)
+        if not hello["ok"]:
+            self.end()
+        return hello
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.end()
+        self._process = None
+
+    def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        if self._process is None:
+            if self._starts_left == 0:
+                return {"ok": False, "error": "its process was lost too often", "given_up": True}
+            hello = self._start()
+            if self._process is None:
+                return {**hello, "given_up": True}
+        answer = self._process.ask(request, seconds)
+        if answer.get("lost"):
+            self.end()
+        return answer
+
+    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """The answer, after as many tries as there are ways that end the process."""
+        lost: dict[str, str] = {}
+        without = list(self._taboo)
+        while True:
+            answer = self._ask({**request, "without": without}, seconds)
+            if answer.get("none_left") and not lost and without:  # of this T; perhaps they do at this one
+                without = []
+                continue
+            way = answer.get("trying")
+            if not answer.get("lost") or way is None or way in lost:
+                break
+            lost[way] = self._taboo[way] = answer["error"]
+            without = [*without, way]
+            if answer.get("hung"):  # the time for this T is spent
+                break
+        if answer["ok"]:
+            return {**answer, "failed": {**lost, **answer.get("failed", {})}}
+        if lost and (answer.get("none_left") or answer.get("given_up")):
+            answer["error"] = "; ".join(f"{way}: {error}" for way, error in lost.items())
+        return answer
+
+
+def start_and_compile(environments: Environments, peer: str, tokens: list[int], limits: argparse.Namespace) -> Session:
+    """A peer's session, and everything that it compiles or loads at a first call behind it."""
+    session = Session(environments, peer, limits)
+    until = time.monotonic() + limits.compile_seconds / 2  # what compile_ahead left over
+    for t in tokens if session.hello["ok"] and limits.compile_processes else []:
+        left = until - time.monotonic()
+        if left <= 0 or session.ask({"do": "compile", "T": t}, max(left, limits.timeout)).get("given_up"):
             break
-    return process, hello
+    return session
 
 
-def compile_ahead(environments: Environments, peers: list[str], tokens: list[int], processes: int, seconds: float) -> None:
+def compile_ahead(environments: Environments, peers: list[str], tokens: list[int], limits: argparse.Namespace) -> None:
     """Fills the packages' caches of compiled kernels from several processes at once. What fails here fails again later, and is told then."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + limits.compile_seconds
 
     def compile_share(peer: str, share: list[int]) -> None:
-        process = environments.start(peer)
-        if process.receive(until - time.monotonic())["ok"]:
-            for t in share:
-                if time.monotonic() >= until or process.ask({"do": "compile", "T": t}, until - time.monotonic()).get("lost"):
-                    break
-        process.end()
+        session = Session(environments, peer, limits)
+        for t in share if session.hello["ok"] else []:
+            left = until - time.monotonic()
+            if left <= 0 or session.ask({"do": "compile", "T": t}, left).get("given_up"):
+                break
+        session.end()
 
-    shares = [(peer, share) for peer in peers for i in range(processes) if (share := tokens[i::processes])]
+    # T that are close often want the same kernels: a process has neighbours, so that none is compiled twice.
+    shares = []
+    for peer in peers:
+        count = min(len(tokens), limits.compile_processes * COMPILED_AHEAD[peer])
+        ordered = sorted(tokens)
+        shares += [(peer, ordered[len(tokens) * i // count : len(tokens) * (i + 1) // count]) for i in range(count)]
     with concurrent.futures.ThreadPoolExecutor(len(shares) or 1) as pool:
         list(pool.map(lambda pair: compile_share(*pair), shares))
 
 
 def measure(environments: Environments, comparison: Comparison, peers: list[str], tokens: list[int], limits: argparse.Namespace, until: float, save: Any) -> None:
     bar = Bar(len(peers) * len(tokens))
-    processes = {}
+    sessions = {}
     with concurrent.futures.ThreadPoolExecutor(len(peers)) as pool:
         started = pool.map(lambda peer: start_and_compile(environments, peer, tokens, limits), peers)
-        for peer, (process, hello) in zip(peers, started, strict=True):
-            comparison.about(peer, hello)
-            if hello["ok"]:
-                processes[peer] = process
+        for peer, session in zip(peers, started, strict=True):
+            comparison.about(peer, session.hello)
+            if session.hello["ok"]:
+                sessions[peer] = session
             else:
-                process.end()
-                bar.show(f"{peer} does not run here: {hello['error']}", len(tokens))
-    restarts = dict.fromkeys(processes, 2)
+                bar.show(f"{peer} does not run here: {session.hello['error']}", len(tokens))
     for t in tokens:
-        for peer in list(processes):
+        for peer in list(sessions):
             if time.monotonic() >= until:
                 comparison.bench.setdefault("notes", []).append(f"the run was cut short at T = {t}: its {limits.budget:.0f} s were over")
                 break
-            answer = processes[peer].ask({"do": "measure", "T": t}, limits.timeout)
+            answer = sessions[peer].ask({"do": "measure", "T": t}, limits.timeout)
             comparison.add(t, peer, answer)
             if answer["ok"]:
                 said = f"{answer['peer']['median']:.1f} us, ours {answer['ours']['median']:.1f} us, error {answer['relative_error']:.4f}, {answer['choice']}"
             else:
                 said = answer["error"]
             bar.show(f"T = {t}, {peer}: {said}")
-            if answer.get("lost"):
-                processes.pop(peer).end()
-                restarts[peer] -= 1
-                if restarts[peer] >= 0:
-                    again = environments.start(peer)
-                    if again.receive(limits.start_timeout)["ok"]:
-                        processes[peer] = again
+            if answer.get("given_up"):
+                sessions.pop(peer)
         else:
             save(comparison.json())
             continue
         break
     bar.close()
-    for process in processes.values():
-        process.end()
+    for session in sessions.values():
+        session.end()
     save(comparison.json())
 
 
@@ -318,7 +392,7 @@ def main(arguments: list[str] | None = None) -> None:
     begin = time.monotonic()
     compiling = [peer for peer in peers if peer in COMPILED_AHEAD]
     if given.compile_processes and compiling:
-        compile_ahead(environments, compiling, tokens, given.compile_processes, given.compile_seconds)
+        compile_ahead(environments, compiling, tokens, given)
         print(f"compiled ahead in {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
     measure(environments, comparison, peers, tokens, given, begin + given.budget, save)
 

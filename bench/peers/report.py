@@ -16,7 +16,7 @@ from typing import Any
 
 OURS = "blockmoe"
 PARTS = {"whole": "the whole layer", "experts": "without routing", "products": "the two products alone"}
-ORDER = ("deepgemm_products", "deepgemm_mega", "sglang_triton", "vllm_triton", "flashinfer_cutlass", "blockmoe_portable")
+ORDER = ("deepgemm_products", "deepgemm_mega", "sglang_deepgemm", "sglang_triton", "vllm_triton", "flashinfer_cutlass", "blockmoe_portable")
 STAGE_NAMES = {"route": "route", "pack": "pack", "gemm1": "first product, SwiGLU", "gemm2": "second product", "combine": "combine"}
 
 

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """The process of one peer: reads requests from standard input, a line of JSON each, and answers each with a line.
 
-    {"do": "compile", "T": 64}   every candidate called once, so that what it compiles is in the package's cache
-    {"do": "measure", "T": 64}   checked, then timed beside blockmoe and the floor
+    {"do": "compile", "T": 64}   every way called once, so that what it compiles is in the package's cache
+    {"do": "measure", "T": 64}   the fastest way checked, then timed beside blockmoe and the floor
 
-The first line that it writes says whether the peer runs here: {"ok": true, "versions": ...} or {"ok": false, "error": ...}.
-Answers have the same `ok` and `error`. `lost` says that the GPU no longer answers this process.
+`without` in a request names ways that are left out. The first line that it writes says whether the peer runs here:
+{"ok": true, "versions": ...} or {"ok": false, "error": ...}. Answers have the same `ok` and `error`; `lost` says that the
+GPU no longer answers this process, `none_left` that no way was left to try. Before an answer there is a line
+{"trying": name} for each way: whoever reads knows which one took the process with it.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import pathlib
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 
@@ -26,8 +29,14 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
 
 
+class NoneLeft(ValueError):
+    """Every way of a peer was left out."""
+
+
 class Worker:
-    def __init__(self, peer: str, max_tokens: int, reader: pathlib.Path | None, runs: int) -> None:
+    def __init__(
+        self, peer: str, max_tokens: int, reader: pathlib.Path | None, runs: int, trying: Callable[[str], None]
+    ) -> None:
         import adapters
         import clock
         import floor
@@ -35,7 +44,7 @@ class Worker:
         import torch
         from adapters.blockmoe_layer import Blockmoe
 
-        self.torch, self.layers = torch, layer
+        self.torch, self.layers, self.trying = torch, layer, trying
         with torch.inference_mode():
             self.layer = layer.Layer(max_tokens)
             self.peer = adapters.load(peer)(self.layer)
@@ -52,9 +61,16 @@ class Worker:
     def clock(self) -> Any:
         return self._clock()
 
-    def compile(self, tokens: int) -> dict[str, Any]:
+    def ways(self, tokens: int, without: list[str]) -> dict[str, Callable[[], None]]:
+        ways = {name: call for name, call in self.peer.candidates(self.step(tokens)).items() if name not in without}
+        if not ways:
+            raise NoneLeft(f"no way is left without {', '.join(without)}")
+        return ways
+
+    def compile(self, tokens: int, without: list[str]) -> dict[str, Any]:
         errors = {}
-        for name, call in self.peer.candidates(self.step(tokens)).items():
+        for name, call in self.ways(tokens, without).items():
+            self.trying(name)
             try:
                 call()
                 self.torch.cuda.synchronize()
@@ -64,10 +80,11 @@ class Worker:
                 errors[name] = first_line(error)
         return {"failed": errors}
 
-    def measure(self, tokens: int) -> dict[str, Any]:
+    def measure(self, tokens: int, without: list[str]) -> dict[str, Any]:
         step = self.step(tokens)
-        calls = self.peer.candidates(step)
-        choice, medians = (next(iter(calls)), {}) if len(calls) == 1 else self.clock.fastest(calls)
+        calls = self.ways(tokens, without)
+        choice, medians, failed = self.clock.fastest(calls, self.trying)
+        self.trying(choice)
         ours_path, ours_call = next(iter(self.ours.candidates(step).items()))
         graphs = [self.clock.capture(ours_call), self.clock.capture(calls[choice])]
 
@@ -94,17 +111,20 @@ class Worker:
             "relative_error": errors[1],
             "choice": choice,
             "candidates": medians,
+            "failed": failed,
         }
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         begin = time.monotonic()
         try:
             with self.torch.inference_mode():
-                done = {"compile": self.compile, "measure": self.measure}[request["do"]](request["T"])
-            result = {"ok": True, **done}
+                do = {"compile": self.compile, "measure": self.measure}[request["do"]]
+                result = {"ok": True, **do(request["T"], request.get("without", []))}
         except Exception as error:  # noqa: BLE001: a peer may raise anything, and the run goes on
             traceback.print_exc()
             result = {"ok": False, "error": first_line(error), "lost": self.lost()}
+            if isinstance(error, NoneLeft):
+                result["none_left"] = True
         gc.collect()
         return {**result, "T": request["T"], "seconds": round(time.monotonic() - begin, 2)}
 
@@ -132,7 +152,7 @@ def main() -> None:
         print(json.dumps(message), file=answers, flush=True)
 
     try:
-        worker = Worker(given.peer, given.max_tokens, given.reader, given.runs)
+        worker = Worker(given.peer, given.max_tokens, given.reader, given.runs, lambda name: send({"trying": name}))
         versions = worker.peer.versions()
     except Exception as error:  # noqa: BLE001
         traceback.print_exc()

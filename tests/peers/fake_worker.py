@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Stands in for bench/peers/worker.py. FAKE_PEERS has what each peer does: {peer: {T: "ok" | "wrong" | "dies" | "hangs"}}.
+"""Stands in for bench/peers/worker.py. FAKE_PEERS has what each peer does: {peer: {T: "ok" | "wrong" | "dies" | "dies masked" | "hangs"}}:
+the last word of "dies masked" names the way that takes the process along, of the two that each peer has.
 
 A peer that FAKE_PEERS does not have is not installed. What was asked is appended to FAKE_ASKED, a line of JSON each.
 """
@@ -42,6 +43,14 @@ def main() -> None:
         does = behaviour.get(str(t), "ok")
         if does == "dies":
             os._exit(3)
+        ways = [way for way in ("masked", "contiguous") if way not in request["without"]]
+        if not ways:
+            send({"ok": False, "T": t, "error": "NoneLeft: no way is left", "lost": False, "none_left": True})
+            continue
+        for way in ways:
+            send({"trying": way})
+            if way in does.split()[1:]:
+                os._exit(3)
         if does == "hangs":
             time.sleep(600)
         if does == "wrong":
@@ -60,8 +69,9 @@ def main() -> None:
                 "peer": sample(2 * ours),
                 "ours_relative_error": 0.02,
                 "relative_error": 0.023,
-                "choice": "masked",
-                "candidates": {"masked": 210.0, "contiguous": 220.0},
+                "choice": ways[0],
+                "candidates": {way: 210.0 for way in ways},
+                "failed": {},
             }
         )
 

@@ -9,6 +9,7 @@ PEERS = {
     "deepgemm_products": ("deepgemm_products", "DeepGemmProducts"),
     "deepgemm_mega": ("deepgemm_mega", "DeepGemmMega"),
     "sglang_triton": ("sglang_triton", "SglangTriton"),
+    "sglang_deepgemm": ("sglang_deepgemm", "SglangDeepGemm"),
     "flashinfer_cutlass": ("flashinfer_cutlass", "FlashInferCutlass"),
     "vllm_triton": ("vllm_triton", "VllmTriton"),
     "blockmoe_portable": ("blockmoe_portable", "BlockmoePortable"),

@@ -4,6 +4,7 @@ Masked layout (a fixed number of rows an expert, of which a count is valid) or c
 the faster of the two for each T. The second product's rows are made once, from the first one's.
 """
 
+import functools
 from importlib import metadata
 
 import torch
@@ -44,16 +45,15 @@ class DeepGemmProducts(Peer):
         ways = {"contiguous": self._contiguous}
         if max(step.rows_of_expert) <= 4096:  # its buffer has room for as many rows in every expert
             ways["masked"] = self._masked
-        calls = {}
-        for name, way in ways.items():
-            call, self.made[name] = way()
+        prepared = {}
 
-            def remembered(name=name, call=call):
-                self.last = name
-                call()
+        def call(name):
+            if name not in prepared:  # not before it is tried: what fails there costs this way alone
+                prepared[name], self.made[name] = ways[name]()
+            self.last = name
+            prepared[name]()
 
-            calls[name] = remembered
-        return calls
+        return {name: functools.partial(call, name) for name in ways}
 
     def result(self):
         """Combined here, outside of what is timed."""

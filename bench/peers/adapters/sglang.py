@@ -37,8 +37,11 @@ class _StandIn(types.ModuleType):
         inside = f"{self.__name__}.{name}"
         if name.startswith("__") or _is_real(inside) or _leads_to_real(inside):
             raise AttributeError(name)
-        # No other platform, no mode is on; a mock would be true.
-        value = _false if name.startswith(("is_", "has_")) else mock.MagicMock(name=inside)
+        if self.__name__.partition(".")[0] == "sgl_kernel":
+            value = _missing(inside)
+        else:
+            # No other platform, no mode is on; a mock would be true.
+            value = _false if name.startswith(("is_", "has_")) else mock.MagicMock(name=inside)
         setattr(self, name, value)
         return value
 
@@ -72,6 +75,15 @@ def _decorator(*given, **_):
     return lambda function: function
 
 
+def _missing(name: str):
+    """A kernel of the compiled extension. A mock would do nothing, and what it should have written would be read."""
+
+    def call(*_, **__):
+        raise NotImplementedError(f"{name} is in SGLang's compiled extension, which is not here")
+
+    return call
+
+
 def _false(*_, **__) -> bool:
     return False
 
@@ -99,6 +111,8 @@ _UTILS = {
     "get_device_name": _device_name,
     "get_bool_env_var": _false,
     "cpu_has_amx_support": _false,
+    "ceil_div": lambda a, b: -(-a // b),
+    "ceil_align": lambda a, unit: -(-a // unit) * unit,
 }
 ANSWERS = {
     "sglang.srt.utils": _UTILS,

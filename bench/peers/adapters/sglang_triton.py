@@ -6,6 +6,7 @@ package's default; hand-made tiles were never faster by more. Its compiled align
 for another PyTorch, are replaced by its own JIT and Triton ones.
 """
 
+import importlib
 import json
 import pathlib
 from importlib import metadata
@@ -33,13 +34,13 @@ class SglangTriton(Peer):
         self.router = sglang.Router(layer)
         import sglang.kernels.ops.moe.moe_align as align
         import sglang.srt.layers.moe.moe_runner.triton_utils.fused_moe as fused_moe
-        import sglang.srt.layers.moe.moe_runner.triton_utils.moe_align_block_size as align_block_size
         from sglang.kernels.ops.moe.fused_moe_triton_kernels import moe_sum_reduce_triton
 
         def jit_align(*arguments):
             align.moe_align_block_size(*arguments[:8])  # the ninth asks to ignore ids that are in no expert: never here
 
-        align_block_size.sgl_moe_align_block_size = jit_align
+        # By name: its package has a function of the same name, which `import ... as` would find first.
+        importlib.import_module(f"{sglang.RUNNER}.moe_align_block_size").sgl_moe_align_block_size = jit_align
         fused_moe.moe_sum_reduce = moe_sum_reduce_triton
         fused_moe.try_get_optimal_moe_config = lambda *_, **__: self._chosen()
         self.fused_moe = fused_moe
