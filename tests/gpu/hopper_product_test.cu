@@ -297,7 +297,7 @@ TEST_F(HopperProducts, every_row_count_of_one_expert_from_1_to_300) {
     layer.route({0, rows, 0}, static_cast<std::uint32_t>(rows));
     for (const Width width : kWidths) {
       const RowType type = rows % 2 == 0 ? RowType::bf16 : RowType::f32;
-      layer.run({width, 4, rows % 2 == 0, ""}, type);
+      layer.run({width, 4, rows % 2 == 0}, type);
       layer.check(type, text("rows", rows, width));
       if (HasFailure()) return;
     }
@@ -314,7 +314,7 @@ TEST_F(HopperProducts, random_rows_of_many_experts) {
     layer.route(counts, static_cast<std::uint32_t>(round));
     const Width width = kWidths[static_cast<std::size_t>(round / 3) % 3];
     const RowType type = round % 2 == 0 ? RowType::f32 : RowType::bf16;
-    layer.run({width, 1 + round % 8, round / 8 % 2 == 0, ""}, type);
+    layer.run({width, 1 + round % 8, round / 8 % 2 == 0}, type);
     layer.check(type, text("round", round, width));
     if (HasFailure()) return;
   }
@@ -325,7 +325,7 @@ TEST_F(HopperProducts, tiles_shared_by_any_number_of_multiprocessors) {
     Layer layer(1024, 256, 4, 50, 320, sms, 31);
     layer.route({3, 0, 70, 200}, 32);
     for (const Width width : kWidths) {
-      layer.run({width, 8, true, ""}, RowType::f32);
+      layer.run({width, 8, true}, RowType::f32);
       layer.check(RowType::f32, text("multiprocessors", sms, width));
       if (HasFailure()) return;
     }
@@ -338,7 +338,7 @@ TEST_F(HopperProducts, a_narrow_gemm1_gives_the_codes_of_exact_products) {
   const std::int64_t width = 256, capacity = 64;
   for (const int rows : {1, 8, 13, 24, 30}) {
     layer.route({rows, 0, 1}, static_cast<std::uint32_t>(36 + rows));
-    layer.run({Width::narrow, 4, true, ""}, RowType::f32);
+    layer.run({Width::narrow, 4, true}, RowType::f32);
     const std::vector<double> values = layer.inter_expected();
     const std::vector<std::uint8_t> codes = layer.inter();
     const std::vector<float> scales = layer.inter_scale();
@@ -372,7 +372,7 @@ TEST_F(HopperProducts, geometries_from_128_up) {
     layer.route({61, 9}, 42);
     for (const Width width : kWidths) {
       for (const RowType type : {RowType::f32, RowType::bf16}) {
-        layer.run({width, 4, true, ""}, type);
+        layer.run({width, 4, true}, type);
         layer.check(type, text("hidden", size[0], width));
         if (HasFailure()) return;
       }
@@ -384,7 +384,7 @@ TEST_F(HopperProducts, gate_rows_may_come_first) {
   Layer layer(256, 256, 2, 40, 64, properties_.multiProcessorCount, 51);
   layer.slab().weights.gate_first = true;
   layer.route({17, 30}, 52);
-  layer.run({Width::middle, 4, true, ""}, RowType::f32);
+  layer.run({Width::middle, 4, true}, RowType::f32);
   layer.check(RowType::f32, "gate first");
 }
 
@@ -392,7 +392,7 @@ TEST_F(HopperProducts, no_rows_write_nothing) {
   Layer layer(256, 128, 3, 8, 32, properties_.multiProcessorCount, 61);
   layer.route({0, 0, 0}, 62);
   for (const Width width : kWidths) {
-    layer.run({width, 4, true, ""}, RowType::f32);
+    layer.run({width, 4, true}, RowType::f32);
     layer.check_untouched(RowType::f32, text("rows", 0, width));
   }
 }
@@ -409,14 +409,14 @@ TEST_F(HopperProducts, a_nan_stays_in_its_row_and_in_its_expert) {
   const std::size_t pitch = 256 + 16;
   const std::vector<std::uint8_t> before = layer.hidden().host(), w13 = layer.w13().host(), w2 = layer.w2().host();
   for (const Width width : kWidths) {
-    layer.run({width, 4, true, ""}, RowType::f32);
+    layer.run({width, 4, true}, RowType::f32);
     const std::vector<float> clean = layer.rows_f32();
     for (const int bad_row : {0, 7}) {  // of expert 0; the first row stands in the columns beyond a tile's rows too
       const std::int32_t bad_token = layer.token_of(bad_row);
       BLOCKMOE_CUDA_OK(cudaMemset(layer.hidden().get() + static_cast<std::size_t>(bad_token) * pitch, 0x7f, 256));
       BLOCKMOE_CUDA_OK(cudaMemset(layer.w13().get() + kBadExpert * 2 * 256 * 256, 0x7f, 2 * 256 * 256));
       BLOCKMOE_CUDA_OK(cudaMemset(layer.w2().get() + kBadExpert * 256 * 256, 0xff, 256 * 256));
-      layer.run({width, 4, true, ""}, RowType::f32);
+      layer.run({width, 4, true}, RowType::f32);
       const std::vector<float> dirty = layer.rows_f32();
       for (int row = 0; row < layer.rows(); ++row) {
         const auto first = static_cast<std::size_t>(row) * 256;
@@ -438,7 +438,7 @@ TEST_F(HopperProducts, rows_come_from_any_token_of_a_slab) {
   Layer layer(256, 128, 2, static_cast<int>(kernels::plan::kMaxSlabTokens), 320, properties_.multiProcessorCount, 91);
   layer.route({100, 200}, 92);
   for (const Width width : kWidths) {
-    layer.run({width, 4, true, ""}, RowType::f32);
+    layer.run({width, 4, true}, RowType::f32);
     layer.check(RowType::f32, text("tokens", static_cast<int>(kernels::plan::kMaxSlabTokens), width));
     if (HasFailure()) return;
   }
@@ -448,10 +448,10 @@ TEST_F(HopperProducts, same_inputs_give_the_same_bits) {
   Layer layer(1024, 384, 5, 64, 256, properties_.multiProcessorCount, 81);
   layer.route({3, 0, 70, 100, 9}, 82);
   for (const Width width : kWidths) {
-    layer.run({width, 8, true, ""}, RowType::f32);
+    layer.run({width, 8, true}, RowType::f32);
     const std::vector<float> first = layer.rows_f32();
     for (int round = 0; round < 50; ++round) {
-      layer.run({width, 8, true, ""}, RowType::f32);
+      layer.run({width, 8, true}, RowType::f32);
       const std::vector<float> again = layer.rows_f32();
       ASSERT_EQ(0, std::memcmp(first.data(), again.data(), first.size() * sizeof(float)))
           << text("round", round, width);

@@ -21,7 +21,11 @@ Error launch_kernel(const char*, void (*kernel)(Parameters), const LaunchShape& 
 }
 
 template <typename Kernel>
-Error prepare_kernel(const char*, Kernel, std::size_t = 0) {
+Error prepare_kernel(const char*, Kernel) {
+  return {};
+}
+template <typename Kernel>
+Error prepare_for_any_shared_memory(const char*, Kernel) {
   return {};
 }
 template <typename Kernel>
