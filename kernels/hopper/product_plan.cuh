@@ -44,8 +44,7 @@ struct Shape {
   static constexpr int kMostSwapped = kWidth == kBoxRows ? plan::kMostSwappedRows : kWidth;
   static constexpr bool kWritesZeros = kWidth == kBoxRows;  // zero_rows.cuh
   static constexpr int kZeroBytes = kWritesZeros ? 2048 : 0;
-  static constexpr bool kExactGemm1 = kWidth <= plan::kExactGemm1Columns;     // multiply_exact.cuh
-  static constexpr int kGemm1Parts = kWidth == plan::kGemm1InHalves ? 2 : 1;  // of a K block, promoted each
+  static constexpr bool kExactGemm1 = kWidth <= plan::kExactGemm1Columns;  // multiply_exact.cuh
   // Half of the registers are left, so that the next kernel's CTAs stand ready when this one ends.
   static constexpr bool kLeavesRoom = kLeavesRoomForNext;
   static constexpr int kCtasThatFit = kLeavesRoom ? 2 : 1;
@@ -190,6 +189,7 @@ struct StraightRows {
 // What a product needs beside its own parameters.
 struct ProductParams {
   bool wanted;
+  bool in_halves;             // swapped tiles promote every 64 of K, not every 128
   const float* weight_scale;  // [rows of W / 128, K/128]
   Rows rows;
   std::int32_t weight_tiles;  // of an expert

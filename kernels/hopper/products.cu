@@ -66,11 +66,12 @@ ChunkParams chunk_params(const stages::Slab& slab, std::int32_t chunk, std::uint
   return p;
 }
 
-Gemm1::Params gemm1_params(const stages::Slab& slab) {
+Gemm1::Params gemm1_params(const stages::Slab& slab, const Config& config) {
   const contract::Geometry& g = slab.geometry;
   const contract::Activations& a = slab.activations;
   Gemm1::Params p{};
   p.product.wanted = (slab.wanted & kGemm1) != 0;
+  p.product.in_halves = config.gemm1_in_halves;
   p.product.weight_scale = slab.weights.w13_scale;
   p.product.rows = {a.hidden, static_cast<std::uint32_t>(a.hidden_pitch), a.hidden_scale, a.hidden_scale_pitch,
                     slab.workspace.row_to_token};
@@ -111,7 +112,7 @@ cudaError_t launch_clear(const stages::Slab& slab, cudaStream_t stream) {
 cudaError_t launch_products(const stages::Slab& slab, std::int32_t chunk, const Maps& maps, const Scratch& scratch,
                             const Config& config, cudaStream_t stream) {
   std::uint32_t* const flags = scratch.flags + chunk * flag_words(slab.sms, slab.geometry.local_experts);
-  Params p{chunk_params(slab, chunk, flags + slab.sms * 4, config), gemm1_params(slab), gemm2_params(slab)};
+  Params p{chunk_params(slab, chunk, flags + slab.sms * 4, config), gemm1_params(slab, config), gemm2_params(slab)};
   p.gemm1.product.sums = scratch.sums;
   p.gemm1.product.flags = flags;
   p.gemm2.product.sums = scratch.sums + sum_bytes(slab.sms, config.width) / sizeof(float4) / 2;

@@ -87,18 +87,19 @@ struct MultiplyAndFinish {
     if constexpr (kStraight<kWidth>) {
       multiply_straight(smem, ring, warpgroup, k_blocks, acc);
     } else {
-      // Exact where there are few rows and time for it: the requantisation takes its codes from gemm1's values.
+      // The requantisation takes its codes from gemm1's values: exact where there are few rows and time for it, in halves where
+      // there is some.
+      const bool is_gemm1 = reader.work().product == Gemm1::kNumber;
       if constexpr (S::kExactGemm1) {
-        if (reader.work().product == Gemm1::kNumber) {
+        if (is_gemm1) {
           multiply_exact<kWidth>(smem, ring, warpgroup, k_blocks, acc);
           return;
         }
+      } else if (is_gemm1 && params.gemm1.product.in_halves) {
+        multiply<kWidth, 2>(smem, ring, warpgroup, k_blocks, acc);
+        return;
       }
-      if (S::kGemm1Parts > 1 && reader.work().product == Gemm1::kNumber) {
-        multiply<kWidth, S::kGemm1Parts>(smem, ring, warpgroup, k_blocks, acc);
-      } else {
-        multiply<kWidth, 1>(smem, ring, warpgroup, k_blocks, acc);
-      }
+      multiply<kWidth, 1>(smem, ring, warpgroup, k_blocks, acc);
     }
   }
 

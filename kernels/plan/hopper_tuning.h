@@ -18,6 +18,7 @@ struct HopperConfig {
   HopperWidth width = HopperWidth::narrow;
   std::int32_t most_pieces = 4;  // shares of one tile's K (hopper/split.h)
   bool cuts_leftover = true;     // tiles beyond whole waves are cut, too
+  bool gemm1_in_halves = false;  // swapped tiles of gemm1 promote every 64 of K (hopper/multiply.cuh)
   bool writes_zeros = false;     // the products write the rows of tokens without a local pick (hopper/zero_rows.cuh)
   const char* reason = "";
 };
@@ -28,27 +29,31 @@ struct HopperTuningRow {
 };
 
 // Measured on one NVIDIA H200, both products of DeepSeek-V3's layer, microseconds, L2 cold (docs/performance-log.md).
-inline constexpr std::array<HopperTuningRow, 4> kHopperTuning = {{
+inline constexpr std::array<HopperTuningRow, 5> kHopperTuning = {{
     // T = 64: 309 narrow, 320 middle; T = 256: 348 and 345. More than 4 pieces gain under 1% at T = 1 and lose as much at 64.
     {4.0,
-     {HopperWidth::narrow, 4, true, false, "weights decide: the deepest ring, and registers left for combine's CTAs"}},
-    // T = 512: 349 middle, 353 wide; T = 901: 367 and 371; T = 1024, 1536: equal.
-    {30.0, {HopperWidth::middle, 4, true, false, "one column tile an expert, both halves of a tile in flight"}},
+     {HopperWidth::narrow, 4, true, false, false,
+      "weights decide: the deepest ring, and registers left for combine's CTAs"}},
+    // T = 512: 349 middle, 353 wide; T = 901: 367 and 371; T = 1024, 1536: equal. Halves: T = 901 2 us more, relative L2 on
+    // profile model 0.0044 with rows in bf16; in f32 and without halves 0.0047.
+    {30.0,
+     {HopperWidth::middle, 4, true, true, false,
+      "one column tile an expert, both halves of a tile in flight; gemm1 promotes every 64 of K, as there is time"}},
     // A straight tile's sums are 128 KB. Leftover cut or not: T = 2048 435 and 428, 4096 580 and 575, 14107 1483 and 1479.
-    {200.0, {HopperWidth::wide, 4, false, false, "as many multiplications as reads, and the widest tiles"}},
+    // Halves: T = 2048 4 us more. Beyond, most tiles are straight, where halves cost 9 to 13%.
+    {80.0,
+     {HopperWidth::wide, 4, false, true, false,
+      "one column tile an expert; gemm1 promotes every 64 of K, as there is almost time"}},
+    {200.0, {HopperWidth::wide, 4, false, false, false, "as many multiplications as reads, and the widest tiles"}},
     // Zeros beside the products or by combine: T = 2048 435 and 427, 4096 557 and 556, 8192 912 and 918, 14107 1447 and 1466.
     {1e30,
-     {HopperWidth::wide, 4, false, true, "the matrix unit decides, and memory has time for rows that nobody computes"}},
+     {HopperWidth::wide, 4, false, false, true,
+      "the matrix unit decides, and memory has time for rows that nobody computes"}},
 }};
 
 // gemm1 in shapes up to so wide multiplies in fp16 (hopper/multiply_exact.cuh): about 900 conversions and 400 mma.sync for an
 // SM's 1600 cycles of memory time at N = 24. Wider, the products would decide, and errors average over more rows.
 inline constexpr int kExactGemm1Columns = 24;
-
-// In the kernel of this width gemm1 promotes every 64 of K. Profile model, T = 901: relative L2 0.0047 before, 0.0044 so, with its
-// rows rounded to bf16; no time where memory decides. In the widest kernel it would cost 3% in swapped tiles and 9 to 13% in straight
-// ones, at T = 14107.
-inline constexpr int kGemm1InHalves = 64;
 
 // In the widest kernel, column tiles of more rows are multiplied straight (hopper/multiply_straight.cuh). Cycles a K block: swapped
 // 695, 840 and 1000 at 16, 32 and 48 rows, straight 1520 to 1670. At most 48, 64, 80 and 96 swapped: T = 2048 431, 417, 416 and 417

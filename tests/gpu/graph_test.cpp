@@ -253,14 +253,14 @@ TEST_F(GraphTest, the_same_bits_beside_another_kernel_that_moves_memory) {
   const DeviceArray<std::uint8_t> from(kBytes), to(kBytes);
   for_each_backend([&](Backend backend) {
     for (const std::int64_t tokens : {3, 20, 130, 700, 2000}) {  // every shape of the Hopper path
-      const GpuCall call = call_of(backend, tokens, 9, {2048, 1024, 32, 16, 4, 4, 2});
+      const GpuCall call = call_of(backend, tokens, 9, {7168, 512, 32, 8, 4, 4, 2});
       const Output expected = run(call);
       const Stream stream = make_stream(), beside = make_stream();
       const GraphExec graph = capture(call, stream.get());
       for (int i = 0; i < 100; ++i) {
         EXPECT_TRUE(call.poison_output().ok());
         ASSERT_EQ(cudaSuccess, cudaDeviceSynchronize());
-        launch_move_memory(to.get(), from.get(), kBytes, 2, beside.get());
+        launch_move_memory(to.get(), from.get(), kBytes, 4, beside.get());
         ASSERT_EQ(cudaSuccess, cudaGraphLaunch(graph.get(), stream.get()));
         ASSERT_EQ(cudaSuccess, cudaDeviceSynchronize());
         ASSERT_EQ(output_of(call), expected) << tokens << " tokens, run " << i;
