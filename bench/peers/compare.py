@@ -44,7 +44,7 @@ METHOD = (
     "one whole call as a CUDA graph; before each replay 256 MiB written, then 256 MiB of something else read; events around "
     "the replay; medians of {runs} after 3 warm-up. Each peer has a process of its own, in which its graph and ours take "
     "turns replay by replay; the floor is read there too. `us` is the median over the processes of ours; `peers` has each "
-    "process's own. A result is held to a reference in f32 before it is timed."
+    "process's own. What a graph wrote is held to a reference in f32 before its time is taken."
 )
 
 
@@ -157,8 +157,11 @@ class Comparison:
             return None
         some = next(iter(answers.values()))
 
+        # Ours may have failed beside some peers, or beside all: 0 stands for what was not measured.
+        own = [answer["ours"] for answer in answers.values() if answer["ours"] is not None]
+
         def ours(figure: str) -> float:
-            return statistics.median(answer["ours"][figure] for answer in answers.values())
+            return statistics.median(sample[figure] for sample in own) if own else 0.0
 
         reads = [answer["read_us"] for answer in answers.values() if answer["read_us"] is not None]
         read_us = statistics.median(reads) if reads else 0.0
@@ -170,13 +173,13 @@ class Comparison:
             "T": tokens,
             "active_experts": some["active_experts"],
             "rows": some["rows"],
-            "path": some["path"],
+            "path": max(answer["path"] for answer in answers.values()),
             "floor_us": floor_us,
             "us": us,
             "us_p10": ours("p10"),
             "us_p90": ours("p90"),
             "ratio": us / floor_us if floor_us else 0.0,
-            "tflops": flops / us * 1e-6,
+            "tflops": flops / us * 1e-6 if us else 0.0,
             "peer_us": {peer: answer["peer"]["median"] for peer, answer in answers.items()},
             "read_us": read_us,
             "peers": {peer: peer_figures(answer) for peer, answer in answers.items()},
@@ -191,6 +194,8 @@ class Comparison:
             for peer, answer in self.answers[tokens].items():
                 if not answer["ok"]:
                     notes.append(f"{peer} failed at T = {tokens}: {answer['error']}")
+                elif answer["ours"] is None:
+                    notes.append(f"blockmoe failed beside {peer} at T = {tokens}: {answer['ours_error']}")
                 for way, error in answer.get("failed", {}).items():
                     notes.append(f"{peer} at T = {tokens} without '{way}', which failed: {error}")
         rows = [row for tokens in sorted(self.answers) if (row := self.row(tokens)) is not None]
@@ -216,10 +221,11 @@ def peer_figures(answer: dict[str, Any]) -> dict[str, Any]:
         "us": answer["peer"]["median"],
         "us_p10": answer["peer"]["p10"],
         "us_p90": answer["peer"]["p90"],
-        "ours_us": answer["ours"]["median"],
         "relative_error": answer["relative_error"],
         "choice": answer["choice"],
     }
+    if answer["ours"] is not None:
+        figures["ours_us"] = answer["ours"]["median"]
     if answer["read_us"] is not None:
         figures["read_us"] = answer["read_us"]
     if answer["candidates"]:
@@ -337,7 +343,8 @@ def measure(environments: Environments, comparison: Comparison, peers: list[str]
             answer = sessions[peer].ask({"do": "measure", "T": t}, limits.timeout)
             comparison.add(t, peer, answer)
             if answer["ok"]:
-                said = f"{answer['peer']['median']:.1f} us, ours {answer['ours']['median']:.1f} us, error {answer['relative_error']:.4f}, {answer['choice']}"
+                ours = answer["ours_error"] if answer["ours"] is None else f"{answer['ours']['median']:.1f} us"
+                said = f"{answer['peer']['median']:.1f} us, ours {ours}, error {answer['relative_error']:.4f}, {answer['choice']}"
             else:
                 said = answer["error"]
             bar.show(f"T = {t}, {peer}: {said}")

@@ -77,6 +77,18 @@ class Comparing(unittest.TestCase):
         self.assertEqual([list(row["peer_us"]) for row in made["rows"]], [["sglang_triton"], ["deepgemm_mega", "sglang_triton"]])
         self.assertIn("deepgemm_mega failed at T = 16: ValueError: relative error 0.9, at most 0.03 expected", made["notes"])
 
+    def test_where_ours_fails_the_peer_is_timed_alone(self) -> None:
+        made = self.compare({"deepgemm_mega": {"16": "ours"}, "sglang_triton": {"901": "ours"}})
+        self.assertEqual([row["us"] for row in made["rows"]], [110.0, 100.0])
+        self.assertEqual(made["rows"][0]["peer_us"], {"deepgemm_mega": 200.0, "sglang_triton": 220.0})
+        self.assertNotIn("ours_us", made["rows"][0]["peers"]["deepgemm_mega"])
+        self.assertIn("blockmoe failed beside deepgemm_mega at T = 16: ValueError: blockmoe: relative error 0.5", made["notes"])
+
+    def test_where_ours_fails_beside_all_its_figures_are_0(self) -> None:
+        row = self.compare({"deepgemm_mega": {"16": "ours"}, "sglang_triton": {"16": "ours"}})["rows"][0]
+        self.assertEqual((row["us"], row["ratio"], row["tflops"]), (0.0, 0.0, 0.0))
+        self.assertEqual(set(row["peer_us"]), {"deepgemm_mega", "sglang_triton"})
+
     def test_a_process_that_dies_is_started_again(self) -> None:
         made = self.compare({"deepgemm_mega": {"16": "dies"}, "sglang_triton": {}})
         self.assertEqual(set(made["rows"][1]["peer_us"]), {"deepgemm_mega", "sglang_triton"})

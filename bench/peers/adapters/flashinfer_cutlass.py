@@ -20,7 +20,6 @@ class FlashInferCutlass(Peer):
     title = "FlashInfer, cutlass_fused_moe"
     takes = "bf16"
     part = "experts"
-    error_limit = 0.06  # the activations are quantised again
 
     def __init__(self, layer):
         super().__init__(layer)
@@ -67,6 +66,3 @@ class FlashInferCutlass(Peer):
             )  # fmt: skip
 
         return {"no tactics": call}
-
-    def result(self):
-        return self.output
