@@ -82,7 +82,12 @@ def environments(work: pathlib.Path) -> list[Step]:
     exact = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r"]
     steps = [
         Step("an environment for all", [PYTHON, "-m", "venv", str(base)], base / "bin/python"),
-        Step("PyTorch, 2.5 GB to load", [*pip, *exact, str(requirements / "base.txt")], stamped(base, requirements / "base.txt"), stamp=True),
+        Step(
+            "PyTorch, 2.5 GB to load",
+            [*pip, *exact, str(requirements / "base.txt")],
+            stamped(base, requirements / "base.txt"),
+            stamp=True,
+        ),
     ]
     for name in SITES:
         file, folder = requirements / f"{name}.txt", work / name
@@ -97,7 +102,17 @@ def own_package(build: pathlib.Path, work: pathlib.Path) -> list[Step]:
     wheel = [str(venv / "pip"), "wheel", str(ROOT), "--quiet", "--no-deps", "--no-build-isolation", "-w", str(work / "wheel")]
     wheel += [part for option in options for part in ("-C", f"cmake.define.{option}")]
     pip = [str(work / "base/bin/python"), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
-    install = [*pip, "--no-deps", "--no-index", "--upgrade", "--target", str(work / "own"), "--find-links", str(work / "wheel"), "blockmoe"]
+    install = [
+        *pip,
+        "--no-deps",
+        "--no-index",
+        "--upgrade",
+        "--target",
+        str(work / "own"),
+        "--find-links",
+        str(work / "wheel"),
+        "blockmoe",
+    ]
     return [
         Step("blockmoe's library", ["cmake", "--install", str(build), "--prefix", str(prefix)]),
         Step("blockmoe's wheel", wheel),
@@ -112,7 +127,16 @@ def measurements(build: pathlib.Path, work: pathlib.Path, cuda: pathlib.Path, co
     build_module = [python, str(HERE / "build_flashinfer.py"), "--site", str(work / "flashinfer"), "--site", str(packages)]
     bench = [str(build / "bin/blockmoe"), "bench", "--profile", "model", "--commit", commit]
     ceilings, stages, comparison = work / "ceilings.json", work / "peers-stages.json", work / "peers.json"
-    compare = [python, str(HERE / "compare.py"), "--bench", str(ceilings), "--json", str(comparison), "--logs", str(work / "logs")]
+    compare = [
+        python,
+        str(HERE / "compare.py"),
+        "--bench",
+        str(ceilings),
+        "--json",
+        str(comparison),
+        "--logs",
+        str(work / "logs"),
+    ]
     compare += ["--reader", str(reader(build)), "--commit", commit, "--site", str(work / "own")]
     for peer, folders in FOLDERS_OF.items():
         compare += [part for folder in folders for part in ("--site", f"{peer}={work / folder}")]
@@ -127,10 +151,18 @@ def measurements(build: pathlib.Path, work: pathlib.Path, cuda: pathlib.Path, co
     report = [python, str(HERE / "report.py"), str(comparison), "--stages", str(stages)]
     report += ["--html", str(work / "peers.html"), "--markdown", str(work / "peers.md")]
     return [
-        Step("FlashInfer's module", [*build_module, "--output", str(module)], module, may_fail=True, environment={"CUDA_HOME": str(cuda)}),
+        Step(
+            "FlashInfer's module",
+            [*build_module, "--output", str(module)],
+            module,
+            may_fail=True,
+            environment={"CUDA_HOME": str(cuda)},
+        ),
         Step("ceilings", [*bench, "--tokens", "1", "--tokens", "128", "--json", str(ceilings)]),
         Step("comparison", [*compare, *options], environment=caches),
-        Step("stages", [*bench, *(part for t in STAGES_AT for part in ("--tokens", str(t))), "--stages", "--json", str(stages)]),
+        Step(
+            "stages", [*bench, *(part for t in STAGES_AT for part in ("--tokens", str(t))), "--stages", "--json", str(stages)]
+        ),
         Step("report", report),
     ]
 

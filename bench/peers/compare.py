@@ -98,7 +98,9 @@ class Process:
 class Environments:
     """How a peer's worker is started."""
 
-    def __init__(self, worker: pathlib.Path, sites: list[str], pythons: list[str], arguments: list[str], logs: pathlib.Path) -> None:
+    def __init__(
+        self, worker: pathlib.Path, sites: list[str], pythons: list[str], arguments: list[str], logs: pathlib.Path
+    ) -> None:
         self._worker = worker
         self._common = [site for site in sites if "=" not in site]
         self._sites = [site.split("=", 1) for site in sites if "=" in site]
@@ -126,7 +128,9 @@ class Bar:
         seconds = time.monotonic() - self._begin
         if sys.stderr.isatty():
             filled = 30 * self._done // max(1, self._total)
-            print(f"\r\033[K[{'#' * filled}{'.' * (30 - filled)}] {seconds:4.0f} s  {text}", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r\033[K[{'#' * filled}{'.' * (30 - filled)}] {seconds:4.0f} s  {text}", end="", file=sys.stderr, flush=True
+            )
         else:
             print(f"[{seconds:4.0f} s] {self._done}/{self._total} {text}", file=sys.stderr, flush=True)
 
@@ -324,7 +328,15 @@ def compile_ahead(environments: Environments, peers: list[str], tokens: list[int
         list(pool.map(lambda pair: compile_share(*pair), shares))
 
 
-def measure(environments: Environments, comparison: Comparison, peers: list[str], tokens: list[int], limits: argparse.Namespace, until: float, save: Any) -> None:
+def measure(
+    environments: Environments,
+    comparison: Comparison,
+    peers: list[str],
+    tokens: list[int],
+    limits: argparse.Namespace,
+    until: float,
+    save: Any,
+) -> None:
     bar = Bar(len(peers) * len(tokens))
     sessions = {}
     with concurrent.futures.ThreadPoolExecutor(len(peers)) as pool:
@@ -338,13 +350,17 @@ def measure(environments: Environments, comparison: Comparison, peers: list[str]
     for t in tokens:
         for peer in list(sessions):
             if time.monotonic() >= until:
-                comparison.bench.setdefault("notes", []).append(f"the run was cut short at T = {t}: its {limits.budget:.0f} s were over")
+                comparison.bench.setdefault("notes", []).append(
+                    f"the run was cut short at T = {t}: its {limits.budget:.0f} s were over"
+                )
                 break
             answer = sessions[peer].ask({"do": "measure", "T": t}, limits.timeout)
             comparison.add(t, peer, answer)
             if answer["ok"]:
                 ours = answer["ours_error"] if answer["ours"] is None else f"{answer['ours']['median']:.1f} us"
-                said = f"{answer['peer']['median']:.1f} us, ours {ours}, error {answer['relative_error']:.4f}, {answer['choice']}"
+                said = (
+                    f"{answer['peer']['median']:.1f} us, ours {ours}, error {answer['relative_error']:.4f}, {answer['choice']}"
+                )
             else:
                 said = answer["error"]
             bar.show(f"T = {t}, {peer}: {said}")
@@ -364,7 +380,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--peer", action="append", choices=NAMES, help="repeatable; all by default")
     options.add_argument("--tokens", type=int, action="append", help="repeatable; 1 to 16384 by default")
-    options.add_argument("--bench", type=pathlib.Path, required=True, help="what `blockmoe bench --json` wrote in the same session")
+    options.add_argument(
+        "--bench", type=pathlib.Path, required=True, help="what `blockmoe bench --json` wrote in the same session"
+    )
     options.add_argument("--reader", type=pathlib.Path, help="libblockmoe_reader.so, for the floors")
     options.add_argument("--site", action="append", default=[], metavar="[NAME=]DIR")
     options.add_argument("--python", action="append", default=[], metavar="NAME=PROGRAM")
@@ -375,7 +393,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.add_argument("--compile-seconds", type=float, default=600)
     options.add_argument("--start-timeout", type=float, default=300)
     options.add_argument("--timeout", type=float, default=300, help="seconds for one peer at one T")
-    options.add_argument("--budget", type=float, default=float("inf"), help="seconds for the whole run; what is not measured by then is left out")
+    options.add_argument(
+        "--budget", type=float, default=float("inf"), help="seconds for the whole run; what is not measured by then is left out"
+    )
     options.add_argument("--commit", default="")
     options.add_argument("--worker", type=pathlib.Path, default=HERE / "worker.py", help=argparse.SUPPRESS)
     return options.parse_args(arguments)

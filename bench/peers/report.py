@@ -7,30 +7,43 @@ comparison.json is what compare.py wrote, bench.json what `blockmoe bench --stag
 """
 
 import argparse
-import html
 import json
 import math
 import pathlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
+from chart import Chart, escape, number, one_two_five, powers, room_for, tag, thousands
 from compare import ROW_FLOPS
+
+HERE = pathlib.Path(__file__).resolve().parent
 
 OURS = "blockmoe"
 PARTS = {"whole": "the whole layer", "experts": "without routing", "products": "the two products alone"}
-ORDER = ("deepgemm_products", "deepgemm_mega", "sglang_deepgemm", "sglang_triton", "vllm_triton", "flashinfer_cutlass", "blockmoe_portable")
+ORDER = (
+    "deepgemm_products",
+    "deepgemm_mega",
+    "sglang_deepgemm",
+    "sglang_triton",
+    "vllm_triton",
+    "flashinfer_cutlass",
+    "blockmoe_portable",
+)
 INCLUDES = {
     "deepgemm_products": "Two grouped products on rows that lie ready, masked or contiguous: the faster. No routing, gathering, SwiGLU or combine.",
     "deepgemm_mega": "SGLang's router, copies into its buffer, then one kernel for the rest. On one rank, so that nothing is sent.",
     "sglang_deepgemm": "SGLang's router, scatter, DeepGEMM's products with SwiGLU and quantisation between them, sum. Masked or compact: the faster. "
-    "Nothing is known on the host.",
+    "The host knows no counts.",
     "sglang_triton": "SGLang's router, align, Triton products with SwiGLU and quantisation between them, sum. The best of its tuned tiles.",
     "vllm_triton": "Its own router, quantisation, align, Triton products, sum.",
     "flashinfer_cutlass": "Picks and weights are given; it quantises the activations, then all that follows. Its block-scale path has no tactics to tune.",
     "blockmoe_portable": "The whole layer on mma.sync: what other NVIDIA GPUs get.",
 }
-WHY_NOT = {"vllm_triton": "Its wheel has more than a gigabyte and pins a PyTorch of its own, so it needs an environment to itself."}
+TITLES = {"vllm_triton": "vLLM, Triton experts"}  # of those that did not run, and could not say it
+WHY_NOT = {
+    "vllm_triton": "Its wheel has more than a gigabyte and pins a PyTorch of its own, so it needs an environment to itself."
+}
 STAGES = {"route": "route", "pack": "pack", "gemm1": "first product, SwiGLU", "gemm2": "second product", "combine": "combine"}
 
 
@@ -50,7 +63,7 @@ class Figures:
         self.peers = known + sorted(seen - set(known))
 
     def title(self, name: str) -> str:
-        return str(self.ran.get(name, {}).get("title", name))
+        return str(self.ran.get(name, {}).get("title") or TITLES.get(name, name))
 
     def part(self, name: str) -> str:
         return str(self.ran.get(name, {}).get("part", "whole"))
@@ -108,9 +121,17 @@ def our_time(row: dict[str, Any]) -> str:
 def to_markdown(figures: Figures) -> str:
     about = figures.about
     machine = about["machine"]
-    lines = [f"{machine['gpu']}, driver {machine['driver']}, CUDA {machine['cuda']}; {about['date'][:10]}, commit {about['commit'] or 'not given'}", ""]
+    lines = [
+        f"{machine['gpu']}, driver {machine['driver']}, CUDA {machine['cuda']}; {about['date'][:10]}, commit {about['commit'] or 'not given'}",
+        "",
+    ]
     lines += ["Microseconds; in brackets the multiple of ours in the same process.", ""]
-    heads = ["T (experts, rows)", "floor", OURS, *(f"{figures.title(name)}, {PARTS[figures.part(name)]}" for name in figures.peers)]
+    heads = [
+        "T (experts, rows)",
+        "floor",
+        OURS,
+        *(f"{figures.title(name)}, {PARTS[figures.part(name)]}" for name in figures.peers),
+    ]
     lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in figures.rows:
         cells = [f"{row['T']} ({row['active_experts']}, {row['rows']})", microseconds(row["floor_us"]), f"**{our_time(row)}**"]
@@ -123,127 +144,7 @@ def to_markdown(figures: Figures) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-# --- SVG -----------------------------------------------------------------------------------------------------------------
-
-
-def escape(text: object) -> str:
-    return html.escape(str(text), quote=True)
-
-
-def tag(name: str, content: str = "", **attributes: object) -> str:
-    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items() if value is not None)
-    return f"<{name}{given}>{content}</{name}>" if content or name == "td" else f"<{name}{given}/>"
-
-
-def number(value: float) -> str:
-    return f"{value:.1f}".rstrip("0").rstrip(".")
-
-
-class Scale:
-    """A logarithmic or linear axis from figures to pixels."""
-
-    def __init__(self, low: float, high: float, begin: float, end: float, log: bool = True) -> None:
-        self.low, self.high, self.begin, self.end, self.log = low, high, begin, end, log
-
-    def __call__(self, value: float) -> float:
-        if self.log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return self.begin + share * (self.end - self.begin)
-
-
-class Chart:
-    """A plot area with axes. Scales are made to fit, so that nothing is clipped."""
-
-    WIDTH, LEFT, TOP, BOTTOM = 960, 60, 16, 46
-
-    def __init__(self, x: tuple[float, float], y: tuple[float, float], *, height: int = 420, right: float = 12, log_y: bool = True) -> None:
-        self.height = height
-        self.right_edge = self.WIDTH - right
-        self.x = Scale(*x, self.LEFT, self.right_edge)
-        self.y = Scale(*y, height - self.BOTTOM, self.TOP, log_y)
-        self.body: list[str] = []
-
-    def text(self, said: str, x: float, y: float, class_: str, anchor: str = "start") -> None:
-        self.body.append(tag("text", escape(said), x=number(x), y=number(y), class_=class_, text_anchor=anchor))
-
-    def axes(self, x_ticks: Iterable[float], y_ticks: Iterable[float], x_title: str, y_title: str, y_text: Callable[[float], str]) -> None:
-        bottom = self.height - self.BOTTOM
-        for tick in x_ticks:
-            at = number(self.x(tick))
-            self.body.append(tag("line", x1=at, x2=at, y1=self.TOP, y2=bottom, class_="grid"))
-            self.text(thousands(tick), self.x(tick), bottom + 18, "tick", "middle")
-        taken: list[float] = []  # the earlier a tick, the more it matters: one whose text would touch another's is left out
-        for tick in y_ticks:
-            at = self.y(tick)
-            if any(abs(at - other) < 17 for other in taken):
-                continue
-            taken.append(at)
-            self.body.append(tag("line", x1=self.LEFT, x2=number(self.right_edge), y1=number(at), y2=number(at), class_="grid"))
-            self.text(y_text(tick), self.LEFT - 8, at + 4, "tick", "end")
-        self.text(x_title, (self.LEFT + self.right_edge) / 2, self.height - 6, "axis", "middle")
-        turned = f"translate(13 {number((self.TOP + bottom) / 2)}) rotate(-90)"
-        self.body.append(tag("text", escape(y_title), transform=turned, class_="axis", text_anchor="middle"))
-
-    def line(self, points: list[tuple[float, float]], class_: str, said: Callable[[float, float], str] | None = None) -> None:
-        at = [(self.x(px), self.y(py)) for px, py in points]
-        path = "M" + "L".join(f"{number(px)} {number(py)}" for px, py in at)
-        self.body.append(tag("path", d=path, class_=f"line {class_}"))
-        if said is not None:
-            for (px, py), (value_x, value_y) in zip(at, points, strict=True):
-                hint = tag("title", escape(said(value_x, value_y)))
-                self.body.append(tag("circle", hint, cx=number(px), cy=number(py), r=2.6, class_=f"dot {class_}"))
-
-    def labels(self, wanted: list[tuple[float, str, str]]) -> None:
-        """Names at the right end of lines (y in pixels, text, class), pushed apart where they would touch."""
-        gap, placed = 18.0, sorted(wanted)
-        at = [y for y, _, _ in placed]
-        for i in range(1, len(at)):
-            at[i] = max(at[i], at[i - 1] + gap)
-        over = at[-1] - (self.height - self.BOTTOM) if at else 0
-        if over > 0:
-            at[-1] -= over
-            for i in range(len(at) - 2, -1, -1):
-                at[i] = min(at[i], at[i + 1] - gap)
-        for y, (line_y, text, class_) in zip(at, placed, strict=True):
-            x = self.right_edge
-            self.body.append(tag("path", d=f"M{number(x + 4)} {number(line_y)}L{number(x + 13)} {number(y)}", class_=f"lead {class_}"))
-            self.text(text, x + 17, y + 4.5, f"name {class_}")
-
-    def keys(self, wanted: list[tuple[str, str]]) -> None:
-        """Squares with names, in a row above the plot."""
-        x = float(self.LEFT)
-        for text, class_ in wanted:
-            self.body.append(tag("rect", x=number(x), y=3, width=12, height=12, rx=3, class_=f"bar {class_}"))
-            self.text(text, x + 18, 14, f"name {class_}")
-            x += 40 + text_width(text) * (1.12 if class_ == "ours" else 1.0)
-
-    def svg(self, title: str) -> str:
-        return tag("svg", tag("title", escape(title)) + "".join(self.body), viewBox=f"0 0 {self.WIDTH} {self.height}", role="img")
-
-
-def text_width(text: str) -> float:
-    """Of a name, in pixels, on the safe side for the fonts of the page."""
-    return sum(5.0 if c in " .,:;-ijltfr()" else 10.2 if c.isupper() or c in "mw" else 8.4 for c in text)
-
-
-def room_for(names: Iterable[str]) -> float:
-    """Pixels right of a plot for the longest of the names at its lines."""
-    return 24 + max(map(text_width, names), default=0)
-
-
-def thousands(value: float) -> str:
-    return f"{value:,.0f}".replace(",", "\u2009") if value >= 10000 else f"{value:.0f}"
-
-
-def powers(low: float, high: float) -> list[float]:
-    return [2.0**k for k in range(math.floor(math.log2(low)), math.ceil(math.log2(high)) + 1) if low <= 2.0**k <= high]
-
-
-def one_two_five(low: float, high: float) -> list[float]:
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [m * 10.0**d for d in decades for m in (1, 2, 5) if low <= m * 10.0**d <= high]
+# --- what the pictures share ----------------------------------------------------------------------------------------------
 
 
 def class_of(figures: Figures, name: str) -> str:
@@ -276,7 +177,11 @@ def latency(figures: Figures) -> str:
         area = "M" + "L".join(f"{number(chart.x(t))} {number(chart.y(us))}" for t, us in floor) + down
         chart.body.append(tag("path", d=area, class_="floor-area"))
     for title, class_, points in lines:
-        chart.line(points, class_, None if class_ == "floor" else lambda t, us, title=title: f"{title}, T = {thousands(t)}: {microseconds(us)} us")
+        chart.line(
+            points,
+            class_,
+            None if class_ == "floor" else lambda t, us, title=title: f"{title}, T = {thousands(t)}: {microseconds(us)} us",
+        )
     chart.labels([(chart.y(points[-1][1]), title, class_) for title, class_, points in lines])
     return chart.svg("Latency of one call against its tokens")
 
@@ -293,7 +198,11 @@ def ratios(figures: Figures) -> str:
     chart.line([(token_range(figures)[0], 1.0), (token_range(figures)[1], 1.0)], "ours")
     for name, points in lines.items():
         title = figures.title(name)
-        chart.line(points, class_of(figures, name), lambda t, ratio, title=title: f"{title}, T = {thousands(t)}: {ratio:.2f} of our time")
+        chart.line(
+            points,
+            class_of(figures, name),
+            lambda t, ratio, title=title: f"{title}, T = {thousands(t)}: {ratio:.2f} of our time",
+        )
     ends = [(chart.y(points[-1][1]), figures.title(name), class_of(figures, name)) for name, points in lines.items()]
     chart.labels([(chart.y(1.0), OURS, "ours"), *ends])
     return chart.svg("Each package's time as a multiple of ours")
@@ -314,17 +223,35 @@ def best_peer(figures: Figures) -> str:
     room = (chart.right_edge - chart.LEFT) / len(bars)
     ticks = [t / 10 for t in range(math.ceil(least * 10), math.floor(most * 10) + 1)]
     step = max(1, math.ceil(len(ticks) / 7))
-    chart.axes([], [t for i, t in enumerate(ticks) if i % step == 0 or t == 1.0], "tokens in the call", "fastest other / ours", lambda tick: f"{tick:.1f}")
+    chart.axes(
+        [],
+        [t for i, t in enumerate(ticks) if i % step == 0 or t == 1.0],
+        "tokens in the call",
+        "fastest other / ours",
+        lambda tick: f"{tick:.1f}",
+    )
     base = chart.y(1.0)
     wide = min(room * 0.76, 60)
     for i, (tokens, name, ratio) in enumerate(bars):
         middle, y = chart.LEFT + (i + 0.5) * room, chart.y(ratio)
         said = tag("title", escape(f"T = {tokens}: {figures.title(name)} takes {ratio:.3f} of our time"))
-        chart.body.append(tag("rect", said, x=number(middle - wide / 2), width=number(wide), y=number(min(y, base)), height=number(max(1.0, abs(base - y))), class_=f"bar {class_of(figures, name)}"))
+        chart.body.append(
+            tag(
+                "rect",
+                said,
+                x=number(middle - wide / 2),
+                width=number(wide),
+                y=number(min(y, base)),
+                height=number(max(1.0, abs(base - y))),
+                class_=f"bar {class_of(figures, name)}",
+            )
+        )
         chart.text(f"{ratio:.2f}", middle, y - 4 if ratio >= 1 else y + 11, "figure", "middle")
         turned = f"translate({number(middle + 4)} {chart.height - chart.BOTTOM + 5}) rotate(-90)"
         chart.body.append(tag("text", str(tokens), transform=turned, class_="tick small", text_anchor="end"))
-    chart.body.append(tag("line", x1=chart.LEFT, x2=number(chart.right_edge), y1=number(base), y2=number(base), class_="line ours"))
+    chart.body.append(
+        tag("line", x1=chart.LEFT, x2=number(chart.right_edge), y1=number(base), y2=number(base), class_="line ours")
+    )
     used = [name for name in figures.peers if any(name == best for _, best, _ in bars)]
     chart.keys([(f"{OURS} = 1", "ours"), *((figures.title(name), class_of(figures, name)) for name in used)])
     return chart.svg("The fastest other whole layer as a multiple of ours")
@@ -348,7 +275,17 @@ def stage_shares(bench: dict[str, Any]) -> str:
             us = row["stages_us"].get(stage, 0.0)
             wide = width * us / total
             said = tag("title", escape(f"T = {row['T']}, {STAGES[stage]}: {us:.1f} us alone"))
-            chart.body.append(tag("rect", said, x=number(x), y=y, width=number(max(0.0, wide - 1.5)), height=23, class_=f"bar s{list(STAGES).index(stage)}"))
+            chart.body.append(
+                tag(
+                    "rect",
+                    said,
+                    x=number(x),
+                    y=y,
+                    width=number(max(0.0, wide - 1.5)),
+                    height=23,
+                    class_=f"bar s{list(STAGES).index(stage)}",
+                )
+            )
             if wide > 32:
                 chart.text(f"{100 * us / total:.0f}%", x + wide / 2, y + 16, "in-bar", "middle")
             x += wide
@@ -370,7 +307,10 @@ def roofline(figures: Figures) -> str:
         return sorted((intensity(row), ROW_FLOPS * row["rows"] / us * 1e-6) for row in rows if (us := times(row)))
 
     shown = [name for name in figures.peers if figures.part(name) == "whole" and not name.startswith("blockmoe")]
-    lines = [(figures.title(name), class_of(figures, name), points(lambda row, name=name: row["peer_us"].get(name))) for name in shown]
+    lines = [
+        (figures.title(name), class_of(figures, name), points(lambda row, name=name: row["peer_us"].get(name)))
+        for name in shown
+    ]
     lines = [line for line in [*lines, (OURS, "ours", points(lambda row: row["us"]))] if line[2]]
     if not lines:
         return ""
@@ -381,7 +321,11 @@ def roofline(figures: Figures) -> str:
     chart = Chart((low, high), (bottom, peak * 1.3), height=460, right=room_for([name, *(title for title, _, _ in lines)]))
     chart.axes(one_two_five(low, high), one_two_five(bottom, peak * 1.3), "flops a byte of weights", "TFLOPS", thousands)
     begin = max(low, bottom * 1e3 / bandwidth)
-    roof = [(begin, begin * bandwidth * 1e-3), *([(ridge, peak)] if begin < ridge < high else []), (high, min(peak, high * bandwidth * 1e-3))]
+    roof = [
+        (begin, begin * bandwidth * 1e-3),
+        *([(ridge, peak)] if begin < ridge < high else []),
+        (high, min(peak, high * bandwidth * 1e-3)),
+    ]
     chart.line(roof, "floor")
     for title, class_, line in lines:
         chart.line(line, class_, lambda x, rate, title=title: f"{title}: {rate:.0f} TFLOPS at {x:.0f} flops a byte")
@@ -392,54 +336,11 @@ def roofline(figures: Figures) -> str:
 
 # --- the page ------------------------------------------------------------------------------------------------------------
 
-STYLE = """
-:root { color-scheme: light dark; --paper: #fafaf8; --ink: #1b1d20; --soft: #5b6168; --rule: #e4e4e0; --card: #ffffff; --ours: #d1340f; --floor: #80868d;
-  --c0: #1f6fb4; --c1: #23803f; --c2: #7b47c2; --c3: #a65e00; --c4: #b02a78; --c5: #0a7f86; --c6: #6b7076; --c7: #3d4a9e;
-  --s0: #b06f10; --s1: #8a8f2a; --s2: #1f6fb4; --s3: #0b7f86; --s4: #7b55b0; }
-@media (prefers-color-scheme: dark) { :root { --paper: #131518; --ink: #e8e9eb; --soft: #a2a8b0; --rule: #2c3036; --card: #1a1d21; --ours: #ff7d55; --floor: #8d939b;
-  --c0: #6bb1ee; --c1: #6ccf8c; --c2: #bf9df5; --c3: #e8aa58; --c4: #f08cc4; --c5: #57cdd3; --c6: #a3a8af; --c7: #99a5f5;
-  --s0: #b57a24; --s1: #868b34; --s2: #2f7fc4; --s3: #178890; --s4: #8763b8; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 44px 24px 64px; max-width: 1080px; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 2.1rem; line-height: 1.2; margin: 0 0 8px; letter-spacing: -0.015em; }
-h2 { font-size: 1.3rem; line-height: 1.3; margin: 52px 0 4px; letter-spacing: -0.005em; }
-p { margin: 4px 0 14px; max-width: 84ch; } .soft { color: var(--soft); }
-.alarm { border-left: 4px solid var(--ours); padding: 8px 14px; background: var(--card); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 14px; margin: 28px 0 8px; }
-.tile { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 14px 18px; }
-.tile b { display: block; font-size: 1.75rem; line-height: 1.25; font-variant-numeric: tabular-nums; } .tile span { display: block; color: var(--soft); font-size: 0.9rem; line-height: 1.4; }
-figure { margin: 12px 0 0; background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 18px 16px 10px; overflow-x: auto; }
-svg { display: block; width: 100%; min-width: 760px; height: auto; font-family: inherit; }
-.grid { stroke: var(--rule); } .tick { fill: var(--soft); font-size: 12px; font-variant-numeric: tabular-nums; } .small { font-size: 11px; } .axis { fill: var(--soft); font-size: 12.5px; }
-.figure { fill: var(--soft); font-size: 10px; font-variant-numeric: tabular-nums; }
-.line { fill: none; stroke: var(--c); stroke-width: 1.7; stroke-linejoin: round; } .dot { fill: var(--c); } .name { fill: var(--c); font-size: 13px; } .name.plain { fill: var(--ink); }
-.lead { fill: none; stroke: var(--c); opacity: 0.6; } .bar { fill: var(--c); } .in-bar { fill: #fff; font-size: 11.5px; font-weight: 600; }
-.floor { --c: var(--floor); } .line.floor { stroke-dasharray: 5 4; } .floor-area { fill: var(--floor); opacity: 0.1; }
-.ours { --c: var(--ours); } .line.ours { stroke-width: 3; } .name.ours { font-weight: 700; }
-.p0 { --c: var(--c0); } .p1 { --c: var(--c1); } .p2 { --c: var(--c2); } .p3 { --c: var(--c3); } .p4 { --c: var(--c4); } .p5 { --c: var(--c5); } .p6 { --c: var(--c6); } .p7 { --c: var(--c7); }
-.s0 { --c: var(--s0); } .s1 { --c: var(--s1); } .s2 { --c: var(--s2); } .s3 { --c: var(--s3); } .s4 { --c: var(--s4); }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: 0.82rem; line-height: 1.4; font-variant-numeric: tabular-nums; }
-th, td { padding: 4px 8px; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap; } th { vertical-align: bottom; white-space: normal; font-weight: 600; }
-th small { display: block; color: var(--soft); font-weight: 400; }
-td:first-child, th:first-child { text-align: left; } td.o { color: var(--ours); font-weight: 700; } td i { color: var(--soft); font-style: normal; margin-left: 5px; } td.best { font-weight: 600; }
-table.words { font-size: 0.88rem; } table.words td { text-align: left; white-space: normal; vertical-align: top; } table.words th { text-align: left; } table.words td:first-child { font-weight: 600; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 18px; font-size: 0.9rem; margin: 12px 0 0; } dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-ul { padding-left: 20px; max-width: 100ch; margin: 6px 0; font-size: 0.92rem; } code { font: 0.92em ui-monospace, "SFMono-Regular", Menlo, Consolas, monospace; }
-@media (max-width: 600px) { body { padding: 24px 14px 40px; } h1 { font-size: 1.6rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: 6px; } table.words { min-width: 640px; } }
-@media print { @page { size: A4; margin: 14mm 12mm; }
-  :root { color-scheme: light; --paper: #fff; --card: #fff; --ink: #000; --soft: #444; --rule: #d5d5d2; --ours: #c22f0c; --floor: #70767d;
-    --c0: #1f6fb4; --c1: #23803f; --c2: #7b47c2; --c3: #a65e00; --c4: #b02a78; --c5: #0a7f86; --c6: #6b7076; --c7: #3d4a9e;
-    --s0: #b06f10; --s1: #8a8f2a; --s2: #1f6fb4; --s3: #0b7f86; --s4: #7b55b0; }
-  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } body { font-size: 9.5pt; max-width: none; padding: 0; }
-  h1 { font-size: 18pt; } h2 { font-size: 12.5pt; margin-top: 20px; break-after: avoid; } h2 + p { break-after: avoid; } .tiles { grid-template-columns: repeat(4, 1fr); } .tile b { font-size: 15pt; }
-  figure, tr, .tile { break-inside: avoid; } figure, .scroll { overflow: visible; padding: 8px; } svg { min-width: 0; }
-  table { font-size: 7pt; } th, td { padding: 2px 4px; } table.words { font-size: 8pt; } }
-"""
-
 
 def table(figures: Figures) -> str:
-    heads = [tag("th", text, scope="col") for text in ("T", "experts", "rows", "floor")] + [tag("th", OURS, scope="col", class_="ours")]
+    heads = [tag("th", text, scope="col") for text in ("T", "experts", "rows", "floor")] + [
+        tag("th", OURS, scope="col", class_="ours")
+    ]
     for name in figures.peers:
         title = escape(figures.title(name)).replace("_", "_<wbr>")
         part = figures.part(name)
@@ -458,16 +359,31 @@ def table(figures: Figures) -> str:
 
 
 def who(figures: Figures) -> str:
-    rows = tag("tr", "".join(tag("th", text, scope="col") for text in ("package", "timed", "takes", "relative error", "what a call has in it", "version")))
+    rows = tag(
+        "tr",
+        "".join(
+            tag("th", text, scope="col")
+            for text in ("package", "timed", "takes", "relative error", "what a call has in it", "version")
+        ),
+    )
     for name in figures.peers:
         peer = figures.ran.get(name, {})
         errors = [row["peers"][name]["relative_error"] for row in figures.rows if name in row.get("peers", {})]
         error = f"{min(errors):.4f} to {max(errors):.4f}" if errors else ""
-        cells = (figures.title(name), PARTS[figures.part(name)], peer.get("takes", ""), error, INCLUDES.get(name, ""), peer.get("versions", "") or "this one")
+        cells = (
+            figures.title(name),
+            PARTS[figures.part(name)],
+            peer.get("takes", ""),
+            error,
+            INCLUDES.get(name, ""),
+            peer.get("versions", "") or "this one",
+        )
         rows += tag("tr", "".join(tag("td", escape(cell)) for cell in cells))
     for name, why in figures.why_not.items():
         said = f"Did not run: {why}. {WHY_NOT.get(name, '')}".strip()
-        rows += tag("tr", tag("td", escape(name)) + tag("td", "not run") + tag("td") + tag("td") + tag("td", escape(said)) + tag("td"))
+        rows += tag(
+            "tr", tag("td", escape(figures.title(name))) + tag("td", "not run") + tag("td") + tag("td") + tag("td", escape(said)) + tag("td")
+        )
     return tag("div", tag("table", rows, class_="words"), class_="scroll")
 
 
@@ -475,14 +391,25 @@ def tiles(figures: Figures) -> str:
     best = [ratio for _, _, ratio in best_bars(figures)]
     shown = []
     if best:
-        shown.append((f"{sum(ratio > 1 for ratio in best)} of {len(best)}", "call sizes at which blockmoe is faster than every other whole layer"))
-        shown.append((f"{sorted(best)[len(best) // 2]:.2f}×", "our time: the fastest other whole layer, in the median over call sizes"))
+        shown.append(
+            (
+                f"{sum(ratio > 1 for ratio in best)} of {len(best)}",
+                "call sizes at which blockmoe is faster than every other whole layer",
+            )
+        )
+        shown.append(
+            (f"{sorted(best)[len(best) // 2]:.2f}×", "our time: the fastest other whole layer, in the median over call sizes")
+        )
     rows = [row for row in figures.rows if row["us"] and row["ratio"]]
     if rows:
         close, fast = min(rows, key=lambda row: row["ratio"]), max(rows, key=lambda row: row["tflops"])
         shown.append((f"{close['ratio']:.2f}×", f"the floor at T\u00a0=\u00a0{thousands(close['T'])}, the closest to it"))
         shown.append((f"{fast['tflops']:.0f} TFLOPS", f"over the whole call at T\u00a0=\u00a0{thousands(fast['T'])}"))
-    return tag("div", "".join(tag("div", tag("b", escape(value)) + tag("span", escape(text)), class_="tile") for value, text in shown), class_="tiles")
+    return tag(
+        "div",
+        "".join(tag("div", tag("b", escape(value)) + tag("span", escape(text)), class_="tile") for value, text in shown),
+        class_="tiles",
+    )
 
 
 def span(ratios_: list[float]) -> str:
@@ -503,8 +430,19 @@ def conditions(figures: Figures, bench: dict[str, Any] | None) -> str:
         ("method", about["method"].replace("`", "")),
     ]  # fmt: skip
     if bench is not None and "command" in bench:
-        said.append(("stages", f"{bench['command']}; {bench['date'].replace('T', ' ').replace('Z', ' UTC')}, commit {bench['commit'] or 'not given'}"))
-    return tag("dl", "".join(tag("dt", escape(what)) + tag("dd", tag("code", escape(text)) if what == "command" else escape(text)) for what, text in said))
+        said.append(
+            (
+                "stages",
+                f"{bench['command']}; {bench['date'].replace('T', ' ').replace('Z', ' UTC')}, commit {bench['commit'] or 'not given'}",
+            )
+        )
+    return tag(
+        "dl",
+        "".join(
+            tag("dt", escape(what)) + tag("dd", tag("code", escape(text)) if what == "command" else escape(text))
+            for what, text in said
+        ),
+    )
 
 
 def to_html(figures: Figures, bench: dict[str, Any] | None) -> str:
@@ -514,10 +452,24 @@ def to_html(figures: Figures, bench: dict[str, Any] | None) -> str:
         tag("p", escape(f"One call of DeepSeek-V3's FP8 MoE layer as one of eight ranks makes it: 32 of 256 experts, hidden 7168, intermediate 2048, top 8. {machine['gpu']}, {about['date'][:10]}."), class_="soft"),
     ]  # fmt: skip
     if about.get("void"):
-        parts.append(tag("p", "This run is void: the card did not reach the rates that it should. See the notes.", class_="alarm"))
-    failed = [note for note in about["notes"] if note.startswith(("blockmoe failed", "blockmoe: ")) or ": blockmoe: relative error" in note or "ValueError: blockmoe: " in note]
+        parts.append(
+            tag("p", "This run is void: the card did not reach the rates that it should. See the notes.", class_="alarm")
+        )
+    failed = [
+        note
+        for note in about["notes"]
+        if note.startswith(("blockmoe failed", "blockmoe: "))
+        or ": blockmoe: relative error" in note
+        or "ValueError: blockmoe: " in note
+    ]
     if failed:
-        parts.append(tag("p", f"blockmoe itself gave a wrong result or none in {len(failed)} of the measurements. See the notes.", class_="alarm"))
+        parts.append(
+            tag(
+                "p",
+                f"blockmoe itself gave a wrong result or none in {len(failed)} of the measurements. See the notes.",
+                class_="alarm",
+            )
+        )
     parts.append(tiles(figures))
 
     def picture(title: str, words: str, svg: str) -> None:
@@ -531,7 +483,11 @@ def to_html(figures: Figures, bench: dict[str, Any] | None) -> str:
         "at the rate of a dense FP8 product. Packages differ in what a call has in it: see the table below.",
         latency(figures),
     )
-    picture("Each package's time as a multiple of blockmoe's", "Both timed in turns in one process. Above 1, blockmoe is faster.", ratios(figures))
+    picture(
+        "Each package's time as a multiple of blockmoe's",
+        "Both timed in turns in one process. Above 1, blockmoe is faster.",
+        ratios(figures),
+    )
     bars = [ratio for _, _, ratio in best_bars(figures)]
     if bars:
         picture(
@@ -551,13 +507,25 @@ def to_html(figures: Figures, bench: dict[str, Any] | None) -> str:
         "Rate of the whole call against flops for each byte of weights that it must read. Left of the bend the roof is memory, right of it the tensor cores.",
         roofline(figures),
     )
-    parts += [tag("h2", "All figures"), tag("p", "Microseconds; in grey the multiple of ours in the same process. The fastest other whole layer is bold.", class_="soft"), table(figures)]
+    parts += [
+        tag("h2", "All figures"),
+        tag(
+            "p",
+            "Microseconds; in grey the multiple of ours in the same process. The fastest other whole layer is bold.",
+            class_="soft",
+        ),
+        table(figures),
+    ]
     parts += [tag("h2", "What each one does, and what could not run"), who(figures)]
     notes = figures.notes()
     if notes:
         parts += [tag("h2", "Notes"), tag("ul", "".join(tag("li", escape(note)) for note in notes))]
     parts += [tag("h2", "How it was measured"), conditions(figures, bench)]
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">' + tag("title", "blockmoe beside other packages") + tag("style", STYLE)
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        + tag("title", "blockmoe beside other packages")
+        + tag("style", (HERE / "report.css").read_text())
+    )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(parts) + "\n</body></html>\n"
 
 

@@ -31,7 +31,15 @@ def main() -> None:
     if behaviour is None:
         send({"ok": False, "error": f"ModuleNotFoundError: No module named '{given.peer}'"})
         return
-    send({"ok": True, "title": given.peer.title(), "part": "whole", "takes": "e4m3", "versions": os.environ.get("PYTHONPATH", "")})
+    send(
+        {
+            "ok": True,
+            "title": given.peer.title(),
+            "part": "whole",
+            "takes": "e4m3",
+            "versions": os.environ.get("PYTHONPATH", ""),
+        }
+    )
     for line in sys.stdin:
         request = json.loads(line)
         with open(os.environ["FAKE_ASKED"], "a") as asked:

@@ -48,7 +48,9 @@ class Benching(unittest.TestCase):
     def test_a_dry_run_ends_with_comparison_stages_and_report(self) -> None:
         self.main("--dry-run", "--commit", "abc1234", "--", "--tokens", "16")
         lines = self.said.getvalue().splitlines()
-        self.assertEqual([line[2:] for line in lines if line.startswith("# ")][-4:], ["ceilings", "comparison", "stages", "report"])
+        self.assertEqual(
+            [line[2:] for line in lines if line.startswith("# ")][-4:], ["ceilings", "comparison", "stages", "report"]
+        )
         command = shlex.split(lines[lines.index("# comparison") + 1])
         given = compare.parse(command[2:])
         self.assertEqual((given.tokens, given.commit), ([16], "abc1234"))

@@ -14,7 +14,8 @@ import xml.etree.ElementTree as xml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench/peers"))
 
-import report  # noqa: E402: found beside the sources
+import chart  # noqa: E402: found beside the sources
+import report  # noqa: E402
 
 
 def row(tokens: int, us: float, **peers: float) -> dict:
@@ -62,7 +63,11 @@ COMPARISON = {
 }
 STAGES = {
     "rows": [
-        {"T": 16, "us": 90.0, "stages_us": {"combine": 10.0, "gemm1": 50.0, "gemm2": 20.0, "pack": 5.0, "route": 15.0, "route+pack": 18.0}}
+        {
+            "T": 16,
+            "us": 90.0,
+            "stages_us": {"combine": 10.0, "gemm1": 50.0, "gemm2": 20.0, "pack": 5.0, "route": 15.0, "route+pack": 18.0},
+        }
     ]
 }
 
@@ -86,11 +91,13 @@ class Reporting(unittest.TestCase):
         )
 
     def test_the_best_other_is_a_whole_layer(self) -> None:
-        self.assertEqual([self.figures.best_whole(row) for row in self.figures.rows], [("sglang_triton", r) for r in (1.5, 0.9, 1.5)])
+        self.assertEqual(
+            [self.figures.best_whole(row) for row in self.figures.rows], [("sglang_triton", r) for r in (1.5, 0.9, 1.5)]
+        )
 
     def test_a_peer_that_did_not_run_is_in_the_notes_alone(self) -> None:
         for text in (self.page(), report.to_markdown(self.figures)):
-            self.assertEqual(len(re.findall("vllm", text)), 2)  # its name and the reason's
+            self.assertEqual((text.count("vLLM, Triton experts"), text.count("vllm")), (1, 1))  # its name and the reason's
         self.assertEqual(self.figures.notes(), [])
 
     def test_failures_that_differ_in_figures_are_one_note(self) -> None:
@@ -145,15 +152,15 @@ class Reporting(unittest.TestCase):
         self.assertIn("100 us; 90.0 us", picture)
 
     def test_names_at_the_lines_do_not_touch(self) -> None:
-        chart = report.Chart((1, 2), (1, 2), right=200)
-        chart.labels([(100.0 + i / 10, str(i), "p0") for i in range(8)])
-        at = [float(y) for y in re.findall(r'<text x="[^"]*" y="([^"]*)"', "".join(chart.body))]
+        drawn = chart.Chart((1, 2), (1, 2), right=200)
+        drawn.labels([(100.0 + i / 10, str(i), "p0") for i in range(8)])
+        at = [float(y) for y in re.findall(r'<text x="[^"]*" y="([^"]*)"', "".join(drawn.body))]
         self.assertTrue(all(b - a >= 17.9 for a, b in zip(at, at[1:])), at)
 
     def test_figures_of_an_axis_do_not_touch(self) -> None:
-        chart = report.Chart((1, 2), (0.5, 10), height=420)
-        chart.axes([], [1, 2, 0.9, 1.1, 0.5, 10], "", "", str)
-        at = sorted(float(y) for y in re.findall(r'y="([^"]*)" class="tick"', "".join(chart.body)))
+        drawn = chart.Chart((1, 2), (0.5, 10), height=420)
+        drawn.axes([], [1, 2, 0.9, 1.1, 0.5, 10], "", "", str)
+        at = sorted(float(y) for y in re.findall(r'y="([^"]*)" class="tick"', "".join(drawn.body)))
         self.assertTrue(all(b - a >= 16 for a, b in zip(at, at[1:])), at)
 
     def test_every_picture_is_well_formed(self) -> None:
@@ -177,7 +184,10 @@ class Reporting(unittest.TestCase):
         self.assertIn("void", self.page())
 
     def test_one_T_and_no_other_whole_layer_still_draw(self) -> None:
-        for rows in ([row(1, 40.0, sglang_triton=60.0)], [row(1, 40.0, deepgemm_products=50.0), row(2, 50.0, deepgemm_products=60.0)]):
+        for rows in (
+            [row(1, 40.0, sglang_triton=60.0)],
+            [row(1, 40.0, deepgemm_products=50.0), row(2, 50.0, deepgemm_products=60.0)],
+        ):
             figures = report.Figures({**COMPARISON, "rows": rows})
             for picture in re.findall(r"<svg.*?</svg>", report.to_html(figures, None), flags=re.DOTALL):
                 xml.fromstring(picture)

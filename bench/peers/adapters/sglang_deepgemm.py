@@ -2,7 +2,7 @@
 
 Composed as its runner does for a rank that knows no counts on the host: masked, where every expert has room for all T rows,
 or compact, whose buffers have room for all picks being local. The faster of the two for each T: masked, whose buffers come to
-16 GB at T = 16384, where that much is free. The activations are e4m3 already, so that the runner's own first quantisation is
+17 GB at T = 16384, where that much is free. The activations are e4m3 already, so that the runner's own first quantisation is
 not in it.
 """
 
