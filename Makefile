@@ -1,7 +1,7 @@
 # Everyday commands; CMake and its presets do the work. `make help` lists them.
 #
 # CUDA=1 builds the GPU backends (the default where there is an NVIDIA GPU), CUDA=0 leaves them out.
-# JOBS=n limits parallel jobs.
+# JOBS=n limits parallel jobs. PEERS= has options of bench/peers/compare.py for `make bench`.
 
 SHELL := /bin/bash
 CUDA ?= $(if $(wildcard /dev/nvidia0 /usr/bin/nvidia-smi),1,0)
@@ -21,7 +21,7 @@ export CUDA
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-build setup-test setup-python build verify test test-build test-python test-python-torch \
-        test-sanitized test-fuzz test-gpu test-gpu-here release-check solution format format-check tidy install clean
+        test-sanitized test-fuzz test-gpu test-gpu-here release-check bench bench-here solution format format-check tidy install clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -85,6 +85,13 @@ test-gpu-here: setup-test build/cuda/build.ninja build/checked/build.ninja
 
 release-check:  ## Fail where the record of the GPU tests is not of these sources
 	@tools/test_gpu.py check --record $(GPU_RECORD)
+
+bench:  ## Compare with every peer on this machine's GPU (bench/peers), drawn in build/peers; skipped without a GPU
+	@! bench/peers/bench.py --build build/cuda --work build/peers --available || $(MAKE) --no-print-directory CUDA=1 bench-here
+
+bench-here: setup-python build/cuda/build.ninja
+	@cmake --build build/cuda -j $(JOBS) --target blockmoe blockmoe_cli blockmoe_reader
+	@bench/peers/bench.py --build build/cuda --work build/peers --commit "$$(git rev-parse --short HEAD)" -- $(PEERS)
 
 solution:  ## Put the runner's workspace together in build/solution
 	@tools/pack_solution.py build/solution

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Compiles the one runner of FlashInfer's CUTLASS MoE that takes BF16 activations and block-scaled e4m3 weights on sm_90.
 
-    build_flashinfer.py --site DIR --output flashinfer_moe.so [--jobs N]
+    build_flashinfer.py --site DIR [--site DIR] --output flashinfer_moe.so [--jobs N]
 
 The package's own module instantiates every combination of types: 220 sources, hours on a small machine. This builds the
 same sources with the same flags, with the constructor and the list of instantiations reduced to that one: minutes, 3.5 MB.
-DIR holds the unpacked wheels (requirements/flashinfer.txt). PyTorch is not needed. The result is loaded by
+DIR holds the unpacked wheels of requirements/flashinfer.txt, or TVM-FFI's. PyTorch is not needed. The result is loaded by
 `tvm_ffi.load_module` (adapters/flashinfer.py).
 """
 
@@ -89,15 +89,21 @@ def reduced_binding(text: str) -> str:
     return text
 
 
+def package(sites: list[pathlib.Path], name: str) -> pathlib.Path:
+    for site in sites:
+        if (site / name).is_dir():
+            return site / name
+    sys.exit(f"build_flashinfer: {name} is in none of {', '.join(map(str, sites))}")
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("--site", type=pathlib.Path, required=True, help="folder of the unpacked wheels")
+    options.add_argument("--site", type=pathlib.Path, action="append", required=True, help="folder of unpacked wheels; repeatable")
     options.add_argument("--output", type=pathlib.Path, required=True)
     options.add_argument("--jobs", type=int, default=os.cpu_count())
     given = options.parse_args()
 
-    data = given.site / "flashinfer" / "data"
-    tvm = given.site / "tvm_ffi"
+    data, tvm = package(given.site, "flashinfer") / "data", package(given.site, "tvm_ffi")
     cuda = pathlib.Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
     csrc = data / "csrc"
     includes = [f"-I{csrc / folder}" for folder in HEADERS]

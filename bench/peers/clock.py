@@ -75,15 +75,15 @@ class Clock:
                         its_times.append(1e3 * start.elapsed_time(stop))
         return [summarise(t) for t in times]
 
-    def fastest(
+    def ranking(
         self, calls: dict[str, Callable[[], None]], trying: Callable[[str], None]
-    ) -> tuple[str, dict[str, float], dict[str, str]]:
-        """The fastest of some calls that do the same, by the median of a few replays; all medians; what failed and why.
+    ) -> tuple[list[str], dict[str, float], dict[str, str]]:
+        """Calls that do the same, the fastest first, by the median of a few replays; all medians; what failed and why.
 
         One that fails (not every way fits every shape) is left out; all failing is an error. A call alone is not timed.
         """
         if len(calls) == 1:
-            return next(iter(calls)), {}, {}
+            return list(calls), {}, {}
         medians, errors = {}, {}
         for name, call in calls.items():
             trying(name)
@@ -95,4 +95,4 @@ class Clock:
                 errors[name] = str(error).strip().partition("\n")[0] or type(error).__name__
         if not medians:
             raise RuntimeError("; ".join(f"{name}: {error}" for name, error in errors.items()))
-        return min(medians, key=medians.__getitem__), medians, errors
+        return sorted(medians, key=medians.__getitem__), medians, errors

@@ -44,7 +44,7 @@ METHOD = (
     "one whole call as a CUDA graph; before each replay 256 MiB written, then 256 MiB of something else read; events around "
     "the replay; medians of {runs} after 3 warm-up. Each peer has a process of its own, in which its graph and ours take "
     "turns replay by replay; the floor is read there too. `us` is the median over the processes of ours; `peers` has each "
-    "process's own. A result is held to a reference in f32 before it is timed."
+    "process's own. What a graph wrote is held to a reference in f32 before its time is taken."
 )
 
 
@@ -98,7 +98,9 @@ class Process:
 class Environments:
     """How a peer's worker is started."""
 
-    def __init__(self, worker: pathlib.Path, sites: list[str], pythons: list[str], arguments: list[str], logs: pathlib.Path) -> None:
+    def __init__(
+        self, worker: pathlib.Path, sites: list[str], pythons: list[str], arguments: list[str], logs: pathlib.Path
+    ) -> None:
         self._worker = worker
         self._common = [site for site in sites if "=" not in site]
         self._sites = [site.split("=", 1) for site in sites if "=" in site]
@@ -126,7 +128,9 @@ class Bar:
         seconds = time.monotonic() - self._begin
         if sys.stderr.isatty():
             filled = 30 * self._done // max(1, self._total)
-            print(f"\r\033[K[{'#' * filled}{'.' * (30 - filled)}] {seconds:4.0f} s  {text}", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r\033[K[{'#' * filled}{'.' * (30 - filled)}] {seconds:4.0f} s  {text}", end="", file=sys.stderr, flush=True
+            )
         else:
             print(f"[{seconds:4.0f} s] {self._done}/{self._total} {text}", file=sys.stderr, flush=True)
 
@@ -157,8 +161,11 @@ class Comparison:
             return None
         some = next(iter(answers.values()))
 
+        # Ours may have failed beside some peers, or beside all: 0 stands for what was not measured.
+        own = [answer["ours"] for answer in answers.values() if answer["ours"] is not None]
+
         def ours(figure: str) -> float:
-            return statistics.median(answer["ours"][figure] for answer in answers.values())
+            return statistics.median(sample[figure] for sample in own) if own else 0.0
 
         reads = [answer["read_us"] for answer in answers.values() if answer["read_us"] is not None]
         read_us = statistics.median(reads) if reads else 0.0
@@ -170,13 +177,13 @@ class Comparison:
             "T": tokens,
             "active_experts": some["active_experts"],
             "rows": some["rows"],
-            "path": some["path"],
+            "path": max(answer["path"] for answer in answers.values()),
             "floor_us": floor_us,
             "us": us,
             "us_p10": ours("p10"),
             "us_p90": ours("p90"),
             "ratio": us / floor_us if floor_us else 0.0,
-            "tflops": flops / us * 1e-6,
+            "tflops": flops / us * 1e-6 if us else 0.0,
             "peer_us": {peer: answer["peer"]["median"] for peer, answer in answers.items()},
             "read_us": read_us,
             "peers": {peer: peer_figures(answer) for peer, answer in answers.items()},
@@ -191,6 +198,8 @@ class Comparison:
             for peer, answer in self.answers[tokens].items():
                 if not answer["ok"]:
                     notes.append(f"{peer} failed at T = {tokens}: {answer['error']}")
+                elif answer["ours"] is None:
+                    notes.append(f"blockmoe failed beside {peer} at T = {tokens}: {answer['ours_error']}")
                 for way, error in answer.get("failed", {}).items():
                     notes.append(f"{peer} at T = {tokens} without '{way}', which failed: {error}")
         rows = [row for tokens in sorted(self.answers) if (row := self.row(tokens)) is not None]
@@ -216,10 +225,11 @@ def peer_figures(answer: dict[str, Any]) -> dict[str, Any]:
         "us": answer["peer"]["median"],
         "us_p10": answer["peer"]["p10"],
         "us_p90": answer["peer"]["p90"],
-        "ours_us": answer["ours"]["median"],
         "relative_error": answer["relative_error"],
         "choice": answer["choice"],
     }
+    if answer["ours"] is not None:
+        figures["ours_us"] = answer["ours"]["median"]
     if answer["read_us"] is not None:
         figures["read_us"] = answer["read_us"]
     if answer["candidates"]:
@@ -318,7 +328,15 @@ def compile_ahead(environments: Environments, peers: list[str], tokens: list[int
         list(pool.map(lambda pair: compile_share(*pair), shares))
 
 
-def measure(environments: Environments, comparison: Comparison, peers: list[str], tokens: list[int], limits: argparse.Namespace, until: float, save: Any) -> None:
+def measure(
+    environments: Environments,
+    comparison: Comparison,
+    peers: list[str],
+    tokens: list[int],
+    limits: argparse.Namespace,
+    until: float,
+    save: Any,
+) -> None:
     bar = Bar(len(peers) * len(tokens))
     sessions = {}
     with concurrent.futures.ThreadPoolExecutor(len(peers)) as pool:
@@ -332,12 +350,17 @@ def measure(environments: Environments, comparison: Comparison, peers: list[str]
     for t in tokens:
         for peer in list(sessions):
             if time.monotonic() >= until:
-                comparison.bench.setdefault("notes", []).append(f"the run was cut short at T = {t}: its {limits.budget:.0f} s were over")
+                comparison.bench.setdefault("notes", []).append(
+                    f"the run was cut short at T = {t}: its {limits.budget:.0f} s were over"
+                )
                 break
             answer = sessions[peer].ask({"do": "measure", "T": t}, limits.timeout)
             comparison.add(t, peer, answer)
             if answer["ok"]:
-                said = f"{answer['peer']['median']:.1f} us, ours {answer['ours']['median']:.1f} us, error {answer['relative_error']:.4f}, {answer['choice']}"
+                ours = answer["ours_error"] if answer["ours"] is None else f"{answer['ours']['median']:.1f} us"
+                said = (
+                    f"{answer['peer']['median']:.1f} us, ours {ours}, error {answer['relative_error']:.4f}, {answer['choice']}"
+                )
             else:
                 said = answer["error"]
             bar.show(f"T = {t}, {peer}: {said}")
@@ -357,7 +380,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--peer", action="append", choices=NAMES, help="repeatable; all by default")
     options.add_argument("--tokens", type=int, action="append", help="repeatable; 1 to 16384 by default")
-    options.add_argument("--bench", type=pathlib.Path, required=True, help="what `blockmoe bench --json` wrote in the same session")
+    options.add_argument(
+        "--bench", type=pathlib.Path, required=True, help="what `blockmoe bench --json` wrote in the same session"
+    )
     options.add_argument("--reader", type=pathlib.Path, help="libblockmoe_reader.so, for the floors")
     options.add_argument("--site", action="append", default=[], metavar="[NAME=]DIR")
     options.add_argument("--python", action="append", default=[], metavar="NAME=PROGRAM")
@@ -368,7 +393,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.add_argument("--compile-seconds", type=float, default=600)
     options.add_argument("--start-timeout", type=float, default=300)
     options.add_argument("--timeout", type=float, default=300, help="seconds for one peer at one T")
-    options.add_argument("--budget", type=float, default=float("inf"), help="seconds for the whole run; what is not measured by then is left out")
+    options.add_argument(
+        "--budget", type=float, default=float("inf"), help="seconds for the whole run; what is not measured by then is left out"
+    )
     options.add_argument("--commit", default="")
     options.add_argument("--worker", type=pathlib.Path, default=HERE / "worker.py", help=argparse.SUPPRESS)
     return options.parse_args(arguments)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Stands in for bench/peers/worker.py. FAKE_PEERS has what each peer does: {peer: {T: "ok" | "wrong" | "dies" | "dies masked" | "hangs"}}:
-the last word of "dies masked" names the way that takes the process along, of the two that each peer has.
+"""Stands in for bench/peers/worker.py. FAKE_PEERS has what each peer does: {peer: {T: "ok" | "wrong" | "dies" | "dies masked" | "hangs" | "ours"}}:
+the last word of "dies masked" names the way that takes the process along, of the two that each peer has. "ours": blockmoe fails beside it.
 
 A peer that FAKE_PEERS does not have is not installed. What was asked is appended to FAKE_ASKED, a line of JSON each.
 """
@@ -31,7 +31,15 @@ def main() -> None:
     if behaviour is None:
         send({"ok": False, "error": f"ModuleNotFoundError: No module named '{given.peer}'"})
         return
-    send({"ok": True, "title": given.peer.title(), "part": "whole", "takes": "e4m3", "versions": os.environ.get("PYTHONPATH", "")})
+    send(
+        {
+            "ok": True,
+            "title": given.peer.title(),
+            "part": "whole",
+            "takes": "e4m3",
+            "versions": os.environ.get("PYTHONPATH", ""),
+        }
+    )
     for line in sys.stdin:
         request = json.loads(line)
         with open(os.environ["FAKE_ASKED"], "a") as asked:
@@ -65,9 +73,9 @@ def main() -> None:
                 "rows": 10,
                 "path": "hopper/one",
                 "read_us": 80.0 if given.reader else None,
-                "ours": sample(ours),
+                "ours": None if does == "ours" else sample(ours),
+                "ours_error": "ValueError: blockmoe: relative error 0.5" if does == "ours" else "",
                 "peer": sample(2 * ours),
-                "ours_relative_error": 0.02,
                 "relative_error": 0.023,
                 "choice": ways[0],
                 "candidates": {way: 210.0 for way in ways},

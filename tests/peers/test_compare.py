@@ -74,8 +74,22 @@ class Comparing(unittest.TestCase):
 
     def test_a_wrong_result_is_not_timed(self) -> None:
         made = self.compare({"deepgemm_mega": {"16": "wrong"}, "sglang_triton": {}})
-        self.assertEqual([list(row["peer_us"]) for row in made["rows"]], [["sglang_triton"], ["deepgemm_mega", "sglang_triton"]])
+        self.assertEqual(
+            [list(row["peer_us"]) for row in made["rows"]], [["sglang_triton"], ["deepgemm_mega", "sglang_triton"]]
+        )
         self.assertIn("deepgemm_mega failed at T = 16: ValueError: relative error 0.9, at most 0.03 expected", made["notes"])
+
+    def test_where_ours_fails_the_peer_is_timed_alone(self) -> None:
+        made = self.compare({"deepgemm_mega": {"16": "ours"}, "sglang_triton": {"901": "ours"}})
+        self.assertEqual([row["us"] for row in made["rows"]], [110.0, 100.0])
+        self.assertEqual(made["rows"][0]["peer_us"], {"deepgemm_mega": 200.0, "sglang_triton": 220.0})
+        self.assertNotIn("ours_us", made["rows"][0]["peers"]["deepgemm_mega"])
+        self.assertIn("blockmoe failed beside deepgemm_mega at T = 16: ValueError: blockmoe: relative error 0.5", made["notes"])
+
+    def test_where_ours_fails_beside_all_its_figures_are_0(self) -> None:
+        row = self.compare({"deepgemm_mega": {"16": "ours"}, "sglang_triton": {"16": "ours"}})["rows"][0]
+        self.assertEqual((row["us"], row["ratio"], row["tflops"]), (0.0, 0.0, 0.0))
+        self.assertEqual(set(row["peer_us"]), {"deepgemm_mega", "sglang_triton"})
 
     def test_a_process_that_dies_is_started_again(self) -> None:
         made = self.compare({"deepgemm_mega": {"16": "dies"}, "sglang_triton": {}})
@@ -90,21 +104,28 @@ class Comparing(unittest.TestCase):
     def test_a_peer_that_keeps_dying_is_given_up(self) -> None:
         tokens = (1, 2, 4, 7, 8, 14, 15, 16)
         made = self.compare(
-            {"deepgemm_mega": dict.fromkeys(map(str, tokens), "dies"), "sglang_triton": {}}, "--compile-processes", "0", tokens=tokens
+            {"deepgemm_mega": dict.fromkeys(map(str, tokens), "dies"), "sglang_triton": {}},
+            "--compile-processes",
+            "0",
+            tokens=tokens,
         )
         self.assertEqual(sum("its process ended" in note for note in made["notes"]), 6)
         self.assertEqual(sum("lost too often" in note for note in made["notes"]), 1)
         self.assertEqual(len(made["rows"]), 8)
 
     def test_a_way_that_ends_the_process_costs_only_itself(self) -> None:
-        made = self.compare({"deepgemm_mega": {"16": "dies masked", "901": "dies masked"}, "sglang_triton": {}}, "--compile-processes", "0")
+        made = self.compare(
+            {"deepgemm_mega": {"16": "dies masked", "901": "dies masked"}, "sglang_triton": {}}, "--compile-processes", "0"
+        )
         self.assertEqual([row["peers"]["deepgemm_mega"]["choice"] for row in made["rows"]], ["contiguous", "contiguous"])
         self.assertIn("deepgemm_mega at T = 16 without 'masked', which failed: its process ended with 3", made["notes"])
         # Not tried again at the next T.
         self.assertEqual([r["without"] for r in self.asked if r["peer"] == "deepgemm_mega"], [[], ["masked"], ["masked"]])
 
     def test_a_peer_whose_ways_all_end_the_process_says_how_each_did(self) -> None:
-        made = self.compare({"deepgemm_mega": {"16": "dies masked contiguous"}, "sglang_triton": {}}, "--compile-processes", "0")
+        made = self.compare(
+            {"deepgemm_mega": {"16": "dies masked contiguous"}, "sglang_triton": {}}, "--compile-processes", "0"
+        )
         why = "deepgemm_mega failed at T = 16: masked: its process ended with 3; contiguous: its process ended with 3"
         self.assertIn(why, made["notes"])
         # Both are tried again where nothing else is left.

@@ -38,6 +38,3 @@ class Blockmoe(Peer):
             bound.run(step.logits, step.hidden, step.hidden_scale, self.output, workspace=workspace)
 
         return {plan.path: call}
-
-    def result(self):
-        return self.output

@@ -4,7 +4,9 @@ Masked layout (a fixed number of rows an expert, of which a count is valid) or c
 the faster of the two for each T. The second product's rows are made once, from the first one's.
 """
 
+import dataclasses
 import functools
+from collections.abc import Callable
 from importlib import metadata
 
 import torch
@@ -24,6 +26,17 @@ def swiglu_rows(gate_and_up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return layers.quantise(values, 1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """One layout: what is timed, what it writes, the second product's rows, and where each pick's row is in all of them."""
+
+    call: Callable[[], None]
+    gate_and_up: torch.Tensor
+    rows: torch.Tensor
+    codes: torch.Tensor
+    place: tuple[torch.Tensor, ...]
+
+
 class DeepGemmProducts(Peer):
     title = "DeepGEMM, two grouped products"
     part = "products"
@@ -41,7 +54,6 @@ class DeepGemmProducts(Peer):
         pairs = [(step.local_ids == e).nonzero(as_tuple=True) for e in range(self.layer.geometry.local_experts)]
         self.token = torch.cat([token for token, _ in pairs])
         self.weight = step.weights[self.token, torch.cat([pick for _, pick in pairs])]
-        self.made = {}
         ways = {"contiguous": self._contiguous}
         if max(step.rows_of_expert) <= 4096:  # its buffer has room for as many rows in every expert
             ways["masked"] = self._masked
@@ -49,15 +61,21 @@ class DeepGemmProducts(Peer):
 
         def call(name):
             if name not in prepared:  # not before it is tried: what fails there costs this way alone
-                prepared[name], self.made[name] = ways[name]()
-            self.last = name
-            prepared[name]()
+                prepared[name] = ways[name]()
+            self.last = prepared[name]
+            self.last.call()
 
         return {name: functools.partial(call, name) for name in ways}
 
+    def spoil(self):
+        for written in (self.last.gate_and_up, self.last.rows):
+            written.fill_(float("nan"))
+
     def result(self):
-        """Combined here, outside of what is timed."""
-        rows = self.made[self.last]().float() * self.weight[:, None]
+        """Combined here, outside of what is timed. NaN where the first product's rows are not those that the second one got."""
+        codes, _ = swiglu_rows(self.last.gate_and_up[self.last.place])
+        same = (codes.view(torch.uint8) == self.last.codes.view(torch.uint8)[self.last.place]).all(1, keepdim=True)
+        rows = torch.where(same, self.last.rows[self.last.place].float() * self.weight[:, None], float("nan"))
         output = torch.zeros(self.step.tokens, rows.shape[1], device=rows.device)
         return output.index_add_(0, self.token, rows)
 
@@ -88,7 +106,7 @@ class DeepGemmProducts(Peer):
             product(a1, self.w13, d1, expert)
             product(a2, self.w2, d2, expert)
 
-        return call, lambda: d2[place]
+        return Way(call, d1, d2, codes, (place,))
 
     def _masked(self):
         g, step, device = self.layer.geometry, self.step, self.layer.device
@@ -116,4 +134,4 @@ class DeepGemmProducts(Peer):
             product(a1, self.w13, d1, counts, expected)
             product(a2, self.w2, d2, counts, expected)
 
-        return call, lambda: d2[expert, row]
+        return Way(call, d1, d2, a2[0], (expert, row))

@@ -1,8 +1,9 @@
 """SGLang's DeepGEMM experts behind its fused router: rows scattered, product, SwiGLU and quantisation, product, sum.
 
 Composed as its runner does for a rank that knows no counts on the host: masked, where every expert has room for all T rows,
-or compact, whose buffers have room for all picks being local. The faster of the two for each T; above 4096 masked would need
-several GB. The activations are e4m3 already, so that the runner's own first quantisation is not in it.
+or compact, whose buffers have room for all picks being local. The faster of the two for each T: masked, whose buffers come to
+17 GB at T = 16384, where that much is free. The activations are e4m3 already, so that the runner's own first quantisation is
+not in it.
 """
 
 import functools
@@ -40,13 +41,8 @@ class SglangDeepGemm(Peer):
         return f"sglang {metadata.version('sglang')}, sgl-deep-gemm {metadata.version('sgl-deep-gemm')}"
 
     def candidates(self, step):
-        ways = {"compact": self._compact}
-        if step.tokens <= 4096:
-            ways["masked"] = self._masked
+        ways = {"compact": self._compact, "masked": self._masked}
         return {name: functools.partial(self._call, step, way) for name, way in ways.items()}
-
-    def result(self):
-        return self.output
 
     def _call(self, step, way):
         g = self.layer.geometry

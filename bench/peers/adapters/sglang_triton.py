@@ -105,9 +105,6 @@ class SglangTriton(Peer):
                 different[name] = choice
         return {name: with_config(*choice) for name, choice in different.items()}
 
-    def result(self):
-        return self.output
-
 
 def glob_text(name: str) -> str:
     """The name as a glob pattern that matches it alone."""
