@@ -34,41 +34,55 @@ class ZeroRows {
       : smem_(smem),
         params_(chunk.zeros),
         token_(chunk.chunk->token_begin + static_cast<std::int32_t>(blockIdx.x)),
-        end_(chunk.zeros.wanted ? chunk.chunk->token_end : 0) {
-    look_up();
-  }
+        end_(chunk.zeros.wanted ? chunk.chunk->token_end : 0),
+        first_row_(first_row_of(token_)) {}
 
   // The next token's row, if it has no pick. Whether the one behind has is asked for, and known a K block later.
   __device__ __forceinline__ void step() {
     if (token_ >= end_) return;
-    if (first_row_ < 0) {
-      auto* const row = reinterpret_cast<std::uint8_t*>(params_.output + token_ * params_.output_pitch);
-      for (std::int32_t done = 0; done < params_.row_bytes; done += S::kZeroBytes) {
-        ptx::cp_async_bulk_store(row + done, smem_.zeros,
-                                 static_cast<std::uint32_t>(min(S::kZeroBytes, params_.row_bytes - done)));
-      }
-    }
+    if (first_row_ < 0) write(token_);
     token_ += static_cast<std::int32_t>(gridDim.x);
-    look_up();
+    first_row_ = first_row_of(token_);
   }
 
-  // What is left, and until all is written: the zeros must stay as long.
+  // What is left, which is most where few tokens have a pick, and until all is written: the zeros must stay as long.
   __device__ __forceinline__ void finish() {
-    while (token_ < end_) step();
+    constexpr int kAtOnce = 8;  // tokens asked for
+    const auto step = static_cast<std::int32_t>(gridDim.x);
+    for (; token_ < end_; token_ += kAtOnce * step) {
+      std::int32_t first_row[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) first_row[i] = first_row_of(token_ + i * step);
+#pragma unroll 1
+      for (int i = 0; i < kAtOnce; ++i) {
+        if (first_row[0] < 0) write(token_ + i * step);
+#pragma unroll
+        for (int next = 1; next < kAtOnce; ++next) first_row[next - 1] = first_row[next];
+      }
+    }
     ptx::cp_async_bulk_commit_group();
     ptx::cp_async_bulk_wait_all();
   }
 
  private:
-  __device__ __forceinline__ void look_up() {
-    if (token_ < end_) first_row_ = __ldcg(params_.pick_row + static_cast<std::int64_t>(token_) * params_.picks);
+  // The row of the token's first pick; negative where it has none. Beyond the share, no row to write.
+  __device__ __forceinline__ std::int32_t first_row_of(std::int32_t token) const {
+    return token < end_ ? __ldcg(params_.pick_row + static_cast<std::int64_t>(token) * params_.picks) : 0;
+  }
+
+  __device__ __forceinline__ void write(std::int32_t token) const {
+    auto* const row = reinterpret_cast<std::uint8_t*>(params_.output + token * params_.output_pitch);
+    for (std::int32_t done = 0; done < params_.row_bytes; done += S::kZeroBytes) {
+      ptx::cp_async_bulk_store(row + done, smem_.zeros,
+                               static_cast<std::uint32_t>(min(S::kZeroBytes, params_.row_bytes - done)));
+    }
   }
 
   const Smem<S>& smem_;
   const ZeroRowParams& params_;
   std::int32_t token_;
   const std::int32_t end_;
-  std::int32_t first_row_ = 0;  // of the token's picks, the first's row
+  std::int32_t first_row_;  // of token_
 };
 
 }  // namespace blockmoe::kernels::hopper

@@ -249,11 +249,11 @@ TEST_F(GraphTest, a_thousand_runs_give_the_same_bits) {
 
 // Loads and copies take longer and come in other orders than alone; nothing may depend on that.
 TEST_F(GraphTest, the_same_bits_beside_another_kernel_that_moves_memory) {
-  constexpr std::size_t kBytes = std::size_t{128} << 20;
+  constexpr std::size_t kBytes = std::size_t{256} << 20;
   const DeviceArray<std::uint8_t> from(kBytes), to(kBytes);
   for_each_backend([&](Backend backend) {
     for (const std::int64_t tokens : {3, 20, 130, 700, 2000}) {  // every shape of the Hopper path
-      const GpuCall call = call_of(backend, tokens, 9, {7168, 512, 32, 8, 4, 4, 2});
+      const GpuCall call = call_of(backend, tokens, 9, {7168, 2048, 32, 8, 4, 4, 2});
       const Output expected = run(call);
       const Stream stream = make_stream(), beside = make_stream();
       const GraphExec graph = capture(call, stream.get());

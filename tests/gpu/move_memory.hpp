@@ -7,7 +7,7 @@
 
 namespace blockmoe::test {
 
-// Copies `bytes`, a multiple of 16, `times` over, from all multiprocessors, with CTAs that fit beside others.
+// Copies `bytes`, a multiple of 8192, `times` over, at the memory's full rate, with CTAs that fit beside others.
 void launch_move_memory(void* to, const void* from, std::size_t bytes, int times, cudaStream_t stream);
 
 }  // namespace blockmoe::test
