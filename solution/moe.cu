@@ -1,6 +1,6 @@
 // moe.cu: the operator as a runner of flashinfer-bench calls it: entry `run`, tensors in the order of the definition, output last.
 //
-// The one file of the workspace that knows TVM-FFI; all others are those of kernels/. Stateless: each call plans, binds,
+// The one file of the workspace that knows TVM-FFI; all others are those of kernels/. It keeps no plan: each call plans, binds,
 // takes its workspace from the framework's allocator and launches on the caller's current stream. What that asks of the driver is
 // known from the first call on (once_a_context.h).
 #include <tvm/ffi/extra/c_env_api.h>

@@ -61,7 +61,7 @@ def cuda_home() -> pathlib.Path:
 
 
 def need_gpu() -> None:
-    if not pathlib.Path("/dev/nvidia0").exists():
+    if not any(pathlib.Path("/dev").glob("nvidia[0-9]*")):
         raise CannotRun("no NVIDIA GPU on this machine")
     if shutil.which(PYTHON) is None:
         raise CannotRun(f"no {PYTHON}: the peers' wheels are for it")

@@ -6,7 +6,7 @@
 The package's own module instantiates every combination of types: 220 sources, hours on a small machine. This builds the
 same sources with the same flags, with the constructor and the list of instantiations reduced to that one: minutes, 3.5 MB.
 DIR holds the unpacked wheels of requirements/flashinfer.txt, or TVM-FFI's. PyTorch is not needed. The result is loaded by
-`tvm_ffi.load_module` (adapters/flashinfer.py).
+`tvm_ffi.load_module` (adapters/flashinfer_cutlass.py).
 """
 
 import argparse

@@ -27,8 +27,8 @@ const std::vector<Geometry>& geometries() {
 }
 
 const std::vector<std::int64_t>& token_counts() {
-  static const std::vector<std::int64_t> all = {
-      0, 1, 2, 31, 32, 33, 100, 512, 513, 901, 1697, 4096, 11948, 14107, 16384, 16385, 100000, 1048576, 1073741824};
+  static const std::vector<std::int64_t> all = {0,    1,    2,     31,    32,    33,    100,    512,     513,       901,
+                                                1697, 4096, 11948, 14107, 16384, 16385, 100000, 1048576, 1073741824};
   return all;
 }
 

@@ -19,8 +19,8 @@ PEERS = {
 class Peer:
     """An implementation of the layer, held still for one call at a time.
 
-    The worker constructs it once (weights in its own layout), then for each T: prepare(step), call() under capture,
-    result(). What prepare does is not timed; call() is.
+    The worker constructs it once (weights in its own layout), then for each T asks for the candidates, captures calls of them,
+    and reads the result. What candidates() itself does is not timed; the calls that it returns are.
     """
 
     title = ""
