@@ -37,6 +37,7 @@ extern "C" __attribute__((visibility("default"))) int blockmoe_read_us(const voi
     timer.emplace(std::move(made).value());
   }
   std::vector<ByteRange> ranges;
+  ranges.reserve(static_cast<std::size_t>(count));
   for (std::int32_t i = 0; i < count; ++i) ranges.push_back({data[i], bytes[i]});
   const auto sample = blockmoe::measure::measure_read(*timer, ranges, {warmup, runs});
   if (!sample.ok()) return failed(sample.status(), message, capacity);
