@@ -97,13 +97,15 @@ class Verdict(CliTest):
         narrow = {**GEOMETRY, "hidden": 128, "intermediate": 128}
         rows = self.write_rows(row("a", tokens, geometry=narrow, inputs=inputs))
         arguments = ("verify", "--workloads", rows, "--device", "cpu", "--dump-json", "report.json")
-        done = self.blockmoe(*arguments, "--oracle", "sample", dataset=self.folder)
-        report = json.loads((self.folder / "report.json").read_text())
-        found = report["results"][0]["agent"]
-        self.assertEqual(found["unusual_tokens"], tokens)
-        self.assertIn(found["unusual_checked"], range(1024, 1200))
-        self.assertIn(f"tokens of unusual routing (ties, NaN, Inf): 1200, {found['unusual_checked']} of them", done.stdout)
-        self.assertEqual(["were not checked" in note for note in report["notes"]].count(True), 1)
+        for oracle, checked in (("sample", range(1024, 1200)), ("full", range(1200, 1201))):
+            with self.subTest(oracle):
+                done = self.blockmoe(*arguments, "--oracle", oracle, dataset=self.folder)
+                report = json.loads((self.folder / "report.json").read_text())
+                found = report["results"][0]["agent"]
+                self.assertEqual(found["unusual_tokens"], tokens)
+                self.assertIn(found["unusual_checked"], checked)
+                self.assertIn(f"tokens of unusual routing (ties, NaN, Inf): 1200, {found['unusual_checked']} of them", done.stdout)
+                self.assertEqual(["were not checked" in note for note in report["notes"]].count(True), int(oracle == "sample"))
 
     def test_hostile_routings_pass_and_show_in_the_rows(self):
         rows = self.write_rows(row("a", 60))

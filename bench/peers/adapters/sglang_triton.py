@@ -65,8 +65,8 @@ class SglangTriton(Peer):
 
     def candidates(self, step):
         t = step.tokens
-        # The types that fused_experts reads besides data: it quantises nothing, the activations are given as they are.
-        placeholder = torch.empty(t, self.layer.geometry.hidden, dtype=torch.bfloat16, device=self.layer.device)
+        # Activations are given in e4m3, so that nothing is quantised; of this tensor only the output's shape and type are read.
+        like_output = torch.empty(t, self.layer.geometry.hidden, dtype=torch.bfloat16, device=self.layer.device)
         scale = step.hidden_scale_by_token
 
         def with_config(up, down):
@@ -75,7 +75,7 @@ class SglangTriton(Peer):
                 weights, picked = self.router(step.logits)
                 local = self.local[picked]
                 self.output = self.fused_moe.fused_experts_impl(
-                    placeholder,
+                    like_output,
                     self.w13,
                     self.layer.w2,
                     weights,
