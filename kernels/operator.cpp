@@ -43,9 +43,9 @@ std::string megabytes(std::size_t bytes) {
 }
 
 std::string explain_sizes(const Request& request, std::size_t bytes) {
-  const plan::Sizes s = plan::sizes_of(request.geometry, request.max_tokens);
+  const plan::Sizes s = plan::sizes_of(request.geometry, request.max_tokens, request.batch_invariant);
   const bool f32 = s.row_type == plan::RowType::f32;
-  return "workspace: " + megabytes(bytes) + ": rows of gemm2 in " + (f32 ? "f32" : "bf16") +
+  return "workspace: " + megabytes(bytes) + ": rows of gemm2 in " + (f32 ? "f32" : "fp16") +
          " at T = " + std::to_string(request.max_tokens) + ", " + std::to_string(s.row_capacity) +
          " rows a chunk, at most " + std::to_string(s.max_chunks) + (s.max_chunks == 1 ? " chunk" : " chunks") +
          " for each " + std::to_string(s.slab_capacity) + " tokens\n";
@@ -62,7 +62,7 @@ stages::Slab whole_call(const Bound& bound, const contract::Activations& activat
   call.geometry = request.geometry;
   call.weights = bound.weights;
   call.activations = activations;
-  call.sizes = plan::sizes_of(request.geometry, activations.tokens);
+  call.sizes = plan::sizes_of(request.geometry, activations.tokens, request.batch_invariant);
   call.workspace = stages::workspace_at(workspace, plan::offsets_of(request.geometry, call.sizes));
   call.path_workspace = static_cast<char*>(workspace) + bound.plan.shared_workspace_bytes;
   call.sms =
@@ -92,7 +92,8 @@ Plan make_plan(const Request& request) {
   Plan plan;
   plan.request = request;
   plan.path = entry->path;
-  plan.shared_workspace_bytes = round_up_to_alignment(plan::workspace_bytes(request.geometry, request.max_tokens));
+  plan.shared_workspace_bytes =
+      round_up_to_alignment(plan::workspace_bytes(request.geometry, request.max_tokens, request.batch_invariant));
   plan.workspace_bytes = plan.shared_workspace_bytes + entry->workspace_bytes(request);
   plan.name = entry->plan_name(request);
   return plan;

@@ -32,7 +32,8 @@ struct Request {
   std::int64_t max_tokens = 0;  // largest T of any call
   Device device;
   Path path = Path::automatic;
-  std::int32_t max_sms = 0;  // multiprocessors a call's products may use; 0 = all
+  std::int32_t max_sms = 0;      // multiprocessors a call's products may use; 0 = all
+  bool batch_invariant = false;  // a token's bits depend on no other token, and not on T
 };
 
 struct Plan {

@@ -115,6 +115,8 @@ void BackendOptions::add(CLI::App& app) {
       ->check(whole_number(0, kMaxThreads))
       ->capture_default_str()
       ->group("Backend");
+  app.add_flag("--batch-invariant", batch_invariant, "A token's bits depend on no other token, and not on T")
+      ->group("Backend");
 }
 
 Options BackendOptions::plan_options() const {
@@ -123,6 +125,7 @@ Options BackendOptions::plan_options() const {
     if (word == backend) options.backend = backend_of_word;
   }
   options.max_threads = threads;
+  options.batch_invariant = batch_invariant;
   return options;
 }
 

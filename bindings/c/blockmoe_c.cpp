@@ -144,6 +144,7 @@ blockmoe::Options translate(const blockmoe_options& c) {
   options.gate_first = c.gate_first != 0;
   options.max_sms = c.max_sms;
   options.max_threads = c.max_threads;
+  options.batch_invariant = c.batch_invariant != 0;
   return options;
 }
 
@@ -243,6 +244,7 @@ blockmoe_status blockmoe_plan_create(const blockmoe_geometry* geometry, int64_t 
     BLOCKMOE_RETURN_IF_ERROR(read("device", device, &info));
     if (options != nullptr) BLOCKMOE_RETURN_IF_ERROR(read("options", options, &wishes));
     BLOCKMOE_RETURN_IF_ERROR(check_flag("options.gate_first", wishes.gate_first));
+    BLOCKMOE_RETURN_IF_ERROR(check_flag("options.batch_invariant", wishes.batch_invariant));
     BLOCKMOE_RETURN_IF_ERROR(check_pointer("plan", plan));
     Result<blockmoe::Plan> made =
         blockmoe::Plan::create(translate(sizes), max_tokens, translate(info), translate(wishes));

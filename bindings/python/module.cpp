@@ -61,7 +61,7 @@ tvm::ffi::String version() {
 PlanRef make_plan(std::int64_t max_tokens, std::int64_t experts, std::int64_t hidden, std::int64_t intermediate,
                   std::int64_t local_experts, std::int64_t top_k, std::int64_t n_group, std::int64_t topk_group,
                   const std::string& device, std::int64_t backend, bool gate_first, std::int64_t max_sms,
-                  std::int64_t max_threads) {
+                  std::int64_t max_threads, bool batch_invariant) {
   Geometry geometry;
   geometry.experts = to_int32("experts", experts);
   geometry.hidden = hidden;
@@ -75,6 +75,7 @@ PlanRef make_plan(std::int64_t max_tokens, std::int64_t experts, std::int64_t hi
   options.gate_first = gate_first;
   options.max_sms = to_int32("max_sms", max_sms);
   options.max_threads = to_int32("max_threads", max_threads);
+  options.batch_invariant = batch_invariant;
   const DeviceInfo info = device_named(device);
   const Result<Plan> plan = Plan::create(geometry, max_tokens, info, options);
   require_ok(plan.status());

@@ -97,6 +97,7 @@ typedef struct blockmoe_options {
   int32_t gate_first; /* 0 or 1 */
   int32_t max_sms;
   int32_t max_threads;
+  int32_t batch_invariant; /* 0 or 1 */
 } blockmoe_options;
 
 /* Frozen. `data` of an input is only read; all zeros is an absent optional tensor. */

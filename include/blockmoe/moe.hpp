@@ -52,6 +52,10 @@ struct Options {
   std::int32_t max_sms = 0;
   std::int32_t max_threads =
       0;  ///< threads that a call may use on the CPU, at most; 0 = all that the process may run on
+  /// A token's output row has the same bits in every call on these weights, whatever T, max_tokens and the other tokens are:
+  /// nothing is chosen by T that could move a bit. What it costs: docs/numerics.md
+  bool batch_invariant = false;
+  std::uint8_t reserved[3] = {};
 };
 
 /// What a plan needs to know of a device. Filled by query_device() or describe_device().

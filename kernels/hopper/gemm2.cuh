@@ -2,7 +2,7 @@
 //
 //   inter  [R, I]     e4m3, scales [I/128, R]: gemm1's
 //   w2     [L, H, I]  e4m3, its two boxes: rows [h, h + 128) and [h + 128, h + 256)
-//   rows   [R, H]     f32 or bf16 out, for the combine, not yet weighted
+//   rows   [R, H]     f32, or fp16 with exponents (stages/short_rows.cuh), out, for the combine, not yet weighted
 //
 // A tile is (expert, up to kMaxWidth of its rows, 256 hidden columns) over all of I: each output value has one owner. Where H
 // is an odd multiple of 128 the last tile's second box repeats the first and is not stored.
@@ -10,11 +10,10 @@
 // Weights need nothing of gemm1: they are on their way while the last of its tiles are being finished.
 #pragma once
 
-#include <cuda_bf16.h>
-
 #include "hopper/product_plan.cuh"
 #include "ptx/barrier.h"
 #include "ptx/stmatrix.h"
+#include "stages/short_rows.cuh"
 
 namespace blockmoe::kernels::hopper {
 
@@ -23,7 +22,8 @@ struct Gemm2 {
     ProductParams product;
     std::int32_t hidden;  // H
     plan::RowType row_type;
-    void* out;  // [R, H] of row_type
+    void* out;               // [R, H] of row_type
+    std::uint8_t* exponent;  // [ceil(H/256), R, 16]
   };
 
   static constexpr int kNumber = 1;
@@ -50,8 +50,8 @@ struct Gemm2 {
       store_f32<kWidth>(params, tile, warpgroup, 0, acc[0]);
       if (both) store_f32<kWidth>(params, tile, warpgroup, 1, acc[1]);
     } else {
-      store_bf16<kWidth>(smem, params, tile, warpgroup, 0, acc[0]);
-      if (both) store_bf16<kWidth>(smem, params, tile, warpgroup, 1, acc[1]);
+      store_short<kWidth>(smem, params, tile, warpgroup, 0, acc[0]);
+      if (both) store_short<kWidth>(smem, params, tile, warpgroup, 1, acc[1]);
     }
   }
 
@@ -81,8 +81,9 @@ struct Gemm2 {
         }
         continue;
       }
-      constexpr int kStagedColumns = kBlock / 2;  // bf16 of a staged row
+      constexpr int kStagedColumns = kBlock / 2;  // of a staged row
       auto* const to = static_cast<std::uint8_t*>(params.out) + static_cast<std::int64_t>(h) * 2;
+      std::uint64_t exponents[2] = {};  // of the box's columns, in two rows
 #pragma unroll
       for (int begin = 0; begin < kBoxRows; begin += kStagedColumns) {
         // Lanes 0..7 give the rows of the first 8 x 8 matrix (rows 0..7, columns 0..7), 8..15 of rows 8..15, the others of
@@ -90,21 +91,42 @@ struct Gemm2 {
         std::uint8_t* const staged = own.staging + own.lane % 16 * kStagedRowBytes + own.lane / 16 * 16;
 #pragma unroll
         for (int j = 0; j < kStagedColumns / 8; j += 2) {
+          const float* const x = &acc[box][begin / 2 + 4 * j];  // 16 columns, of which this lane has 4, in two rows
           std::uint32_t fragment[4];
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const float* const two = &acc[box][begin / 2 + 4 * j + 2 * i];
-            const __nv_bfloat162 pair = __floats2bfloat162_rn(two[0], two[1]);
-            fragment[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
+          for (int half = 0; half < 2; ++half) {
+            float largest = fmaxf(fmaxf(fabsf(x[2 * half]), fabsf(x[2 * half + 1])),
+                                  fmaxf(fabsf(x[2 * half + 4]), fabsf(x[2 * half + 5])));
+#pragma unroll
+            for (int step = 1; step < 4; step *= 2) {
+              largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
+            }
+            const std::uint32_t exponent = stages::short_exponent(largest);
+            const float scale = stages::to_short_scale(exponent);
+            fragment[half] = stages::short_pair(x[2 * half], x[2 * half + 1], scale);
+            fragment[half + 2] = stages::short_pair(x[2 * half + 4], x[2 * half + 5], scale);
+            exponents[half] |= static_cast<std::uint64_t>(exponent) << (begin / 2 + 4 * j);
           }
           ptx::stmatrix_x4(staged + j * 16, fragment);
         }
         own.store(to + begin * 2, static_cast<std::int64_t>(params.hidden) * 2);
       }
+      static_assert(kBoxRows / plan::kShortColumns == sizeof(std::uint64_t), "an exponent a byte");
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = own.lane / 4 + 8 * half;
+        if (own.lane % 4 != half || row >= own.rows) continue;
+        *reinterpret_cast<std::uint64_t*>(exponents_at(params, own.first_row + row, h)) = exponents[half];
+      }
     }
   }
 
  private:
+  static __device__ __forceinline__ std::uint8_t* exponents_at(const Params& params, std::int32_t row, std::int32_t h) {
+    static_assert(kBoxes * kBoxRows == plan::kSlabColumns, "a tile's exponents lie together");
+    return params.exponent + stages::place_of_exponent(params.product.rows.scale_pitch, row, h);
+  }
+
   // A store instruction covers 8 neighbouring columns, one sector, of each of four rows.
   template <int kWidth>
   static __device__ __forceinline__ void store_f32(const Params& params, const Tile& tile, int warpgroup, int box,
@@ -132,28 +154,36 @@ struct Gemm2 {
     }
   }
 
-  // Through shared memory, as rows of 64 columns, at most kStagedRows of them at a time.
+  // Through shared memory, as rows of 64 columns, at most kStagedRows of them at a time. A warp has 16 of the columns.
   template <int kWidth, class S>
-  static __device__ __forceinline__ void store_bf16(Smem<S>& smem, const Params& params, const Tile& tile,
-                                                    int warpgroup, int box, const float (&acc)[kWidth / 2]) {
+  static __device__ __forceinline__ void store_short(Smem<S>& smem, const Params& params, const Tile& tile,
+                                                     int warpgroup, int box, const float (&acc)[kWidth / 2]) {
     constexpr int kStagedRows = S::kMaxWidth / 2 / 8 * 8;  // half of the staging rows a warpgroup
     const int thread = ptx::thread_index() % ptx::kWarpgroupThreads;
     const int warp = thread / 32, lane = thread % 32;
     std::uint8_t* const staged = smem.staging + warpgroup * kStagedRows * kStagedRowBytes;
     const std::int32_t h = first_column(tile) + box * kBoxRows + warpgroup * ptx::kRowsOfWgmma;
     auto* const to =
-        static_cast<__nv_bfloat16*>(params.out) + static_cast<std::int64_t>(tile.columns.row) * params.hidden + h;
+        static_cast<std::uint16_t*>(params.out) + static_cast<std::int64_t>(tile.columns.row) * params.hidden + h;
 #pragma unroll
     for (int begin = 0; begin < kWidth; begin += kStagedRows) {
       ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);  // the last rows have left
 #pragma unroll
       for (int j = begin / 8; j < (begin + kStagedRows) / 8 && j < kWidth / 8; ++j) {
-        std::uint32_t fragment[2];
+        float scale[2];
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const __nv_bfloat162 pair = __floats2bfloat162_rn(acc[4 * j + 2 * half], acc[4 * j + 2 * half + 1]);
-          fragment[half] = *reinterpret_cast<const std::uint32_t*>(&pair);
+        for (int c = 0; c < 2; ++c) {
+          float largest = fmaxf(fabsf(acc[4 * j + c]), fabsf(acc[4 * j + 2 + c]));
+#pragma unroll
+          for (int step = 4; step < 32; step *= 2) {
+            largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
+          }
+          const std::uint32_t exponent = stages::short_exponent(largest);
+          scale[c] = stages::to_short_scale(exponent);
+          if (lane < 4) smem.exponent[warpgroup][8 * j + lane * 2 + c][warp] = static_cast<std::uint8_t>(exponent);
         }
+        const std::uint32_t fragment[2] = {stages::short_pair(acc[4 * j], acc[4 * j + 1], scale[0], scale[1]),
+                                           stages::short_pair(acc[4 * j + 2], acc[4 * j + 3], scale[0], scale[1])};
         // Lanes 0..7 and 8..15 give the rows of the two 8 x 8 matrices: 8 columns each of 8 rows of the chunk.
         std::uint8_t* const row =
             staged + (8 * j - begin + lane % 8) * kStagedRowBytes + (warp * 16 + lane / 8 % 2 * 8) * 2;
@@ -166,6 +196,10 @@ struct Gemm2 {
         *reinterpret_cast<uint4*>(to + static_cast<std::int64_t>(begin + i / 8) * params.hidden + i % 8 * 8) =
             *reinterpret_cast<const uint4*>(staged + i / 8 * kStagedRowBytes + i % 8 * 16);
       }
+    }
+    if (thread < tile.columns.rows) {
+      *reinterpret_cast<std::uint32_t*>(exponents_at(params, tile.columns.row + thread, h)) =
+          *reinterpret_cast<const std::uint32_t*>(smem.exponent[warpgroup][thread]);
     }
     // A straight tile may come next, whose warps stage each for itself.
     ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);

@@ -33,8 +33,13 @@ bool supports(const Request& request, std::string* why_not) {
   return true;
 }
 
+Config config_of(const Request& request, std::int64_t tokens) {
+  const Config config = plan::hopper_config(request.geometry, tokens);
+  return request.batch_invariant ? plan::batch_invariant(config) : config;
+}
+
 const char* plan_name(const Request& request) {
-  switch (plan::hopper_config(request.geometry, request.max_tokens).width) {
+  switch (config_of(request, request.max_tokens).width) {
     case Width::narrow:
       return "hopper/narrow";
     case Width::middle:
@@ -46,7 +51,7 @@ const char* plan_name(const Request& request) {
 }
 
 std::string explain(const Request& request) {
-  const Config config = plan::hopper_config(request.geometry, request.max_tokens);
+  const Config config = config_of(request, request.max_tokens);
   return "products: wgmma on e4m3, weights by rows and each expert's own rows as columns" +
          std::string(config.width == Width::wide ? " up to " + std::to_string(plan::kMostSwappedRows) +
                                                        " of them, the other way round from there"
@@ -69,8 +74,7 @@ std::size_t all_flag_bytes(const Request& request) {
 }
 
 std::size_t workspace_bytes(const Request& request) {
-  return all_flag_bytes(request) +
-         sum_bytes(sms_of(request), plan::hopper_config(request.geometry, request.max_tokens).width);
+  return all_flag_bytes(request) + sum_bytes(sms_of(request), config_of(request, request.max_tokens).width);
 }
 
 struct State {
@@ -100,7 +104,7 @@ Error bind(const Plan& plan, const contract::Weights& weights, std::shared_ptr<c
 
 Error launch_slab(const stages::Slab& shared_slab, const void* opaque_state, cudaStream_t stream) {
   const auto& state = *static_cast<const State*>(opaque_state);
-  const Config config = plan::hopper_config(shared_slab.geometry, shared_slab.activations.tokens);
+  const Config config = config_of(state.request, shared_slab.activations.tokens);
   const Scratch scratch{
       reinterpret_cast<float4*>(static_cast<char*>(shared_slab.path_workspace) + all_flag_bytes(state.request)),
       static_cast<std::uint32_t*>(shared_slab.path_workspace)};

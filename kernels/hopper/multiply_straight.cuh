@@ -15,7 +15,7 @@
 
 namespace blockmoe::kernels::hopper {
 
-template <class S>
+template <int kParts, class S>
 __device__ __forceinline__ void multiply_straight(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup,
                                                   int k_blocks, float (&acc)[kBoxes][kBoxRows / 2]) {
   const int thread = ptx::thread_index() % ptx::kWarpgroupThreads;
@@ -31,20 +31,23 @@ __device__ __forceinline__ void multiply_straight(Smem<S>& smem, RingConsumer<S:
 #pragma unroll
     for (int box = 0; box < kBoxes; ++box) {
       const float weight_scale = scales.weight[box];
-      float partial[kBoxRows / 2];
-      ptx::pin_registers(partial);
-      ptx::wgmma_fence();
-      multiply_block<kBoxRows>(partial, rows, ptx::k_major_descriptor(slot.weights[box]));
-      ptx::wgmma_wait_group<0>();
-      ptx::pin_registers(partial);
-      if (box == kBoxes - 1) {
-        __syncwarp();
-        if (lane == 0) ring.release();
-        ring.advance();
-      }
       const float scale[2] = {__fmul_rn(row_scale[0], weight_scale), __fmul_rn(row_scale[1], weight_scale)};
+      float partial[kBoxRows / 2];
 #pragma unroll
-      for (int i = 0; i < kBoxRows / 2; ++i) acc[box][i] = __fmaf_rn(partial[i], scale[i % 4 / 2], acc[box][i]);
+      for (int part = 0; part < kParts; ++part) {
+        ptx::pin_registers(partial);
+        ptx::wgmma_fence();
+        multiply_part<kBoxRows, kParts>(partial, rows, ptx::k_major_descriptor(slot.weights[box]), part);
+        ptx::wgmma_wait_group<0>();
+        ptx::pin_registers(partial);
+        if (box == kBoxes - 1 && part == kParts - 1) {
+          __syncwarp();
+          if (lane == 0) ring.release();
+          ring.advance();
+        }
+#pragma unroll
+        for (int i = 0; i < kBoxRows / 2; ++i) acc[box][i] = __fmaf_rn(partial[i], scale[i % 4 / 2], acc[box][i]);
+      }
     }
   }
 }

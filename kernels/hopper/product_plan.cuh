@@ -115,7 +115,8 @@ struct Smem {
   alignas(16) std::uint8_t zeros[S::kWritesZeros ? S::kZeroBytes : 16];
   float amax[kMultiplyWarps][S::kMaxWidth];
   float inverse[S::kMaxWidth];
-  Split split[2];  // of either product
+  alignas(4) std::uint8_t exponent[2][S::kMaxWidth][4];  // of 16 columns a warp, in a warpgroup's 64 of a box (gemm2)
+  Split split[2];                                        // of either product
   ColumnTable table;
   WorkQueue queue;
   std::int32_t row_base;  // Chunk::row_base
@@ -189,7 +190,8 @@ struct StraightRows {
 // What a product needs beside its own parameters.
 struct ProductParams {
   bool wanted;
-  bool in_halves;             // swapped tiles promote every 64 of K, not every 128
+  bool exact;                 // in fp16, where the kernel has that
+  bool in_halves;             // promotes every 64 of K, not every 128
   const float* weight_scale;  // [rows of W / 128, K/128]
   Rows rows;
   std::int32_t weight_tiles;  // of an expert

@@ -71,6 +71,7 @@ Gemm1::Params gemm1_params(const stages::Slab& slab, const Config& config) {
   const contract::Activations& a = slab.activations;
   Gemm1::Params p{};
   p.product.wanted = (slab.wanted & kGemm1) != 0;
+  p.product.exact = config.exact_gemm1;
   p.product.in_halves = config.gemm1_in_halves;
   p.product.weight_scale = slab.weights.w13_scale;
   p.product.rows = {a.hidden, static_cast<std::uint32_t>(a.hidden_pitch), a.hidden_scale, a.hidden_scale_pitch,
@@ -98,6 +99,7 @@ Gemm2::Params gemm2_params(const stages::Slab& slab) {
   p.hidden = static_cast<std::int32_t>(g.hidden);
   p.row_type = slab.sizes.row_type;
   p.out = slab.workspace.rows;
+  p.exponent = slab.workspace.row_exponent;
   return p;
 }
 

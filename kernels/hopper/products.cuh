@@ -84,22 +84,29 @@ struct MultiplyAndFinish {
   template <int kWidth>
   __device__ __forceinline__ void multiply_item(int warpgroup, float (&acc)[kBoxes][kWidth / 2]) const {
     const std::int32_t k_blocks = reader.work().k_end - reader.work().k_begin;
-    if constexpr (kStraight<kWidth>) {
-      multiply_straight(smem, ring, warpgroup, k_blocks, acc);
-    } else {
-      // The requantisation takes its codes from gemm1's values: exact where there are few rows and time for it, in halves where
-      // there is some.
-      const bool is_gemm1 = reader.work().product == Gemm1::kNumber;
-      if constexpr (S::kExactGemm1) {
-        if (is_gemm1) {
-          multiply_exact<kWidth>(smem, ring, warpgroup, k_blocks, acc);
-          return;
-        }
-      } else if (is_gemm1 && params.gemm1.product.in_halves) {
-        multiply<kWidth, 2>(smem, ring, warpgroup, k_blocks, acc);
+    // The requantisation takes its codes from gemm1's values: exact where there are few rows and time for it, in halves where
+    // there is some.
+    const bool is_gemm1 = reader.work().product == Gemm1::kNumber;
+    if constexpr (S::kExactGemm1) {
+      if (is_gemm1 && params.gemm1.product.exact) {
+        multiply_exact<kWidth>(smem, ring, warpgroup, k_blocks, acc);
         return;
       }
-      multiply<kWidth, 1>(smem, ring, warpgroup, k_blocks, acc);
+    }
+    if (is_gemm1 && params.gemm1.product.in_halves) {
+      multiply_parts<kWidth, 2>(warpgroup, k_blocks, acc);
+    } else {
+      multiply_parts<kWidth, 1>(warpgroup, k_blocks, acc);
+    }
+  }
+
+  template <int kWidth, int kParts>
+  __device__ __forceinline__ void multiply_parts(int warpgroup, std::int32_t k_blocks,
+                                                 float (&acc)[kBoxes][kWidth / 2]) const {
+    if constexpr (kStraight<kWidth>) {
+      multiply_straight<kParts>(smem, ring, warpgroup, k_blocks, acc);
+    } else {
+      multiply<kWidth, kParts>(smem, ring, warpgroup, k_blocks, acc);
     }
   }
 

@@ -18,9 +18,10 @@ struct HopperConfig {
   HopperWidth width = HopperWidth::narrow;
   std::int32_t most_pieces = 4;  // shares of one tile's K (hopper/split.h)
   bool cuts_leftover = true;     // tiles beyond whole waves are cut, too
-  bool gemm1_in_halves = false;  // swapped tiles of gemm1 promote every 64 of K (hopper/multiply.cuh)
+  bool gemm1_in_halves = false;  // gemm1 promotes every 64 of K (hopper/multiply.cuh)
   bool writes_zeros = false;     // the products write the rows of tokens without a local pick (hopper/zero_rows.cuh)
   const char* reason = "";
+  bool exact_gemm1 = true;  // the narrow kernel multiplies gemm1 in fp16 (hopper/multiply_exact.cuh)
 };
 
 struct HopperTuningRow {
@@ -65,6 +66,17 @@ inline constexpr std::int32_t kMostExpertsWide = 512;
 
 inline double rows_an_expert(const contract::Geometry& geometry, std::int64_t tokens) {
   return static_cast<double>(tokens) * geometry.top_k / geometry.experts;
+}
+
+// The same sums in the same order whatever T is: no tile is cut, and all of gemm1 promotes every 64 of K on the FP8 unit, which
+// holds the gates from one token to the largest call and costs less than fp16 would there. Widths and the direction of a
+// product move no bit.
+inline HopperConfig batch_invariant(HopperConfig config) {
+  config.most_pieces = 1;
+  config.cuts_leftover = false;
+  config.exact_gemm1 = false;
+  config.gemm1_in_halves = true;
+  return config;
 }
 
 inline HopperConfig hopper_config(const contract::Geometry& geometry, std::int64_t tokens) {

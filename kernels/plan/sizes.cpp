@@ -20,8 +20,13 @@ std::int64_t round_down(std::int64_t a, std::int64_t multiple) {
   return a / multiple * multiple;
 }
 
+std::int64_t exponent_bytes(const contract::Geometry& g, RowType type) {
+  return type == RowType::f32 ? 0 : divide_up(g.hidden, kSlabColumns) * kSlabExponents;
+}
+
 std::int64_t row_bytes(const contract::Geometry& g, RowType type) {
-  return g.intermediate + g.intermediate_blocks() * 4 + g.hidden * (type == RowType::f32 ? 4 : 2);
+  return g.intermediate + g.intermediate_blocks() * 4 + g.hidden * (type == RowType::f32 ? 4 : 2) +
+         exponent_bytes(g, type);
 }
 
 // Rows that the budget pays for: at least kTokenBlock * kMaxTopK at any geometry within the limits.
@@ -51,10 +56,10 @@ std::int64_t rows_of_a_full_chunk(std::int64_t capacity, std::int64_t picks) {
 
 }  // namespace
 
-Sizes sizes_of(const contract::Geometry& g, std::int64_t tokens) {
+Sizes sizes_of(const contract::Geometry& g, std::int64_t tokens, bool batch_invariant) {
   Sizes s;
   s.picks = g.max_local_picks();
-  s.row_type = tokens <= most_f32_tokens(g) ? RowType::f32 : RowType::bf16;
+  s.row_type = tokens <= most_f32_tokens(g) && !batch_invariant ? RowType::f32 : RowType::f16;
 
   const std::int64_t rows = rows_in_budget(g, s.row_type);
   const std::int64_t one_chunk = tokens_of_ordinary_routing(g, rows);
@@ -95,13 +100,14 @@ Offsets offsets_of(const contract::Geometry& g, const Sizes& s) {
   o.inter = place(s.row_capacity * g.intermediate);
   o.inter_scale = place(s.row_capacity * g.intermediate_blocks() * 4);
   o.rows = place(s.row_capacity * g.hidden * (s.row_type == RowType::f32 ? 4 : 2));
+  o.row_exponent = place(s.row_capacity * exponent_bytes(g, s.row_type));
   o.bytes = static_cast<std::size_t>(next);
   return o;
 }
 
-std::size_t workspace_bytes(const contract::Geometry& g, std::int64_t max_tokens) {
+std::size_t workspace_bytes(const contract::Geometry& g, std::int64_t max_tokens, bool batch_invariant) {
   // Within a row type the need grows with T; the largest call of each type decides.
-  const auto need = [&g](std::int64_t tokens) { return offsets_of(g, sizes_of(g, tokens)).bytes; };
+  const auto need = [&](std::int64_t tokens) { return offsets_of(g, sizes_of(g, tokens, batch_invariant)).bytes; };
   return std::max(need(max_tokens), need(std::min(max_tokens, most_f32_tokens(g))));
 }
 

@@ -22,13 +22,17 @@ namespace blockmoe::kernels::plan {
 inline constexpr std::int32_t kTokenBlock = 32;          // tokens a bit mask holds; chunks begin at multiples of it
 inline constexpr std::int32_t kMaxChunks = 8;            // of a slab
 inline constexpr std::int64_t kMaxSlabTokens = 16384;    // pack's work grows with the square of a slab
-inline constexpr std::int64_t kRowBudget = 410'000'000;  // bytes for rows: with the rest, below 450 MB for DeepSeek-V3
+inline constexpr std::int64_t kRowBudget = 416'000'000;  // bytes for rows: with the rest, below 450 MB for DeepSeek-V3
 
-// How gemm2's rows reach the combine. A row is written and read once: 8 H bytes in f32, 4 H in bf16, which costs a rounding
-// (relative L2 of the output 0.0017 in f32, 0.0023 in bf16 where the rest is exact). Few rows stay in L2 and cost nothing in f32.
-// DeepSeek-V3's layer on an H200, us, in f32 and in bf16: T = 512 335 and 335, 901 350 and 342, 1024 350 and 339, 2048 395 and 372.
+// How gemm2's rows reach the combine. A row is written and read once: 8 H bytes in f32; 4 H in fp16 with an exponent for every 16
+// columns (stages/short_rows.cuh), which loses less than a tenth of what the output's rounding to bf16 does. Few rows stay in L2
+// and cost nothing in f32. DeepSeek-V3's layer on an H200, us, in f32 and in 16 bits: T = 512 335 and 335, 901 350 and 342, 1024 350
+// and 339, 2048 395 and 372.
 inline constexpr std::int64_t kF32RowBytes = 15'000'000;
-enum class RowType : std::int32_t { f32, bf16 };
+enum class RowType : std::int32_t { f32, f16 };
+inline constexpr std::int32_t kShortColumns = 16;  // of a row in f16 that share an exponent
+inline constexpr std::int32_t kSlabColumns = 256;  // whose exponents lie together
+inline constexpr std::int32_t kSlabExponents = kSlabColumns / kShortColumns;
 
 // Sizes of a call of `tokens`, by sizes_of(). All are worst cases but slab_tokens.
 struct Sizes {
@@ -41,20 +45,21 @@ struct Sizes {
   RowType row_type = RowType::f32;
 };
 
-Sizes sizes_of(const contract::Geometry& geometry, std::int64_t tokens);
+// `batch_invariant`: rows are in f16 whatever T is.
+Sizes sizes_of(const contract::Geometry& geometry, std::int64_t tokens, bool batch_invariant = false);
 
 // Byte offsets in the workspace, each a multiple of 256. Shapes and meaning: stages/layout.h.
 struct Offsets {
   std::size_t pick_expert = 0, pick_weight = 0, pick_row = 0;
   std::size_t block_counts = 0, block_rows = 0;
   std::size_t chunks = 0, expert_begin = 0, row_to_token = 0;
-  std::size_t inter = 0, inter_scale = 0, rows = 0;
+  std::size_t inter = 0, inter_scale = 0, rows = 0, row_exponent = 0;
   std::size_t bytes = 0;
 };
 
 Offsets offsets_of(const contract::Geometry& geometry, const Sizes& sizes);
 
 // What any call of up to `max_tokens` needs.
-std::size_t workspace_bytes(const contract::Geometry& geometry, std::int64_t max_tokens);
+std::size_t workspace_bytes(const contract::Geometry& geometry, std::int64_t max_tokens, bool batch_invariant = false);
 
 }  // namespace blockmoe::kernels::plan

@@ -1,6 +1,6 @@
 // combine.cu: a token's output row is the weighted sum of its local picks' rows, in pick order, in fp32, rounded once.
 //
-//   rows      [R, H] f32 or bf16     pick_row [T', P], pick_weight [T', P]
+//   rows      [R, H] f32 or fp16 with row_exponent (short_rows.cuh)      pick_row [T', P], pick_weight [T', P]
 //   output    [T', H] bf16 out, rows aligned to 16 bytes: every element of the chunk's tokens, zeros for a token without
 //             a local pick, unless the products have written them
 //
@@ -10,10 +10,12 @@
 #include <cstdint>
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 #include "checked.h"
 #include "launch.h"
 #include "ptx/griddepcontrol.h"
+#include "stages/short_rows.cuh"
 #include "stages/stages.h"
 #include "trace.h"
 
@@ -34,13 +36,14 @@ struct CombineParams {
   int tokens;  // T'
   int picks;   // P
   int chunk;
-  bool zeros_written;  // Slab's
+  bool zeros_written;         // Slab's
+  std::int64_t row_capacity;  // R
   std::uint16_t* output;
   std::int64_t output_pitch;
   Workspace workspace;
 };
 
-// The 8 columns of a row as they lie in memory.
+// 8 columns of a row as they lie in memory.
 template <typename Row>
 struct Columns;
 
@@ -48,7 +51,8 @@ template <>
 struct Columns<float> {
   float4 low, high;
 
-  __device__ void load(const float* at) {
+  __device__ void load(const CombineParams& p, std::int64_t row, int column) {
+    const float* const at = static_cast<const float*>(p.workspace.rows) + row * p.hidden + column;
     low = *reinterpret_cast<const float4*>(at);
     high = *reinterpret_cast<const float4*>(at + 4);
   }
@@ -60,16 +64,21 @@ struct Columns<float> {
 };
 
 template <>
-struct Columns<__nv_bfloat16> {
+struct Columns<__half> {
   uint4 pairs;
+  std::uint32_t exponent;
 
-  __device__ void load(const __nv_bfloat16* at) { pairs = *reinterpret_cast<const uint4*>(at); }
+  __device__ void load(const CombineParams& p, std::int64_t row, int column) {
+    pairs = *reinterpret_cast<const uint4*>(static_cast<const __half*>(p.workspace.rows) + row * p.hidden + column);
+    exponent = p.workspace.row_exponent[place_of_exponent(p.row_capacity, row, column)];
+  }
   __device__ void add_to(float (&sum)[kColumnsAVector], float weight) const {
     const std::uint32_t words[kColumnsAVector / 2] = {pairs.x, pairs.y, pairs.z, pairs.w};
 #pragma unroll
     for (int i = 0; i < kColumnsAVector / 2; ++i) {
-      sum[2 * i] = __fmaf_rn(weight, __uint_as_float(words[i] << 16), sum[2 * i]);
-      sum[2 * i + 1] = __fmaf_rn(weight, __uint_as_float(words[i] & 0xffff0000u), sum[2 * i + 1]);
+      const float2 two = values_of_short_pair(words[i], from_short_scale(exponent));
+      sum[2 * i] = __fmaf_rn(weight, two.x, sum[2 * i]);
+      sum[2 * i + 1] = __fmaf_rn(weight, two.y, sum[2 * i + 1]);
     }
   }
 };
@@ -112,7 +121,6 @@ __global__ void __launch_bounds__(kThreads, kCtasAnSm) combine(const __grid_cons
     const int column =
         static_cast<int>(unit % segments) * kSegment + static_cast<int>(threadIdx.x) * kColumnsAVector;  // of vector 0
     const auto column_of = [&](int vector) { return column + vector * (kThreads * kColumnsAVector); };
-    const Row* const rows = static_cast<const Row*>(p.workspace.rows);
     float sum[kVectors][kColumnsAVector] = {};
     for (int first = 0; first < picks; first += kRowsAtOnce) {
       Columns<Row> columns[kRowsAtOnce][kVectors];
@@ -121,7 +129,7 @@ __global__ void __launch_bounds__(kThreads, kCtasAnSm) combine(const __grid_cons
         const std::int64_t at = __shfl_sync(kAllLanes, row, min(first + i, picks - 1));
 #pragma unroll
         for (int v = 0; v < kVectors; ++v) {
-          if (first + i < picks && column_of(v) < p.hidden) columns[i][v].load(rows + at * p.hidden + column_of(v));
+          if (first + i < picks && column_of(v) < p.hidden) columns[i][v].load(p, at, column_of(v));
         }
       }
 #pragma unroll
@@ -153,6 +161,7 @@ Error launch_combine(const Slab& slab, std::int32_t chunk, cudaStream_t stream) 
   p.picks = slab.sizes.picks;
   p.chunk = chunk;
   p.zeros_written = slab.zeros_written;
+  p.row_capacity = slab.sizes.row_capacity;
   p.output = a.output;
   p.output_pitch = a.output_pitch;
   p.workspace = slab.workspace;
@@ -163,12 +172,12 @@ Error launch_combine(const Slab& slab, std::int32_t chunk, cudaStream_t stream) 
   shape.block = kThreads;
   shape.dependent = slab.dependent_launches;
   return slab.sizes.row_type == plan::RowType::f32 ? launch_kernel("combine", combine<float>, shape, stream, p)
-                                                   : launch_kernel("combine", combine<__nv_bfloat16>, shape, stream, p);
+                                                   : launch_kernel("combine", combine<__half>, shape, stream, p);
 }
 
 Error prepare_combine() {
   return first_error([] { return prepare_kernel("combine", combine<float>); },
-                     [] { return prepare_kernel("combine", combine<__nv_bfloat16>); });
+                     [] { return prepare_kernel("combine", combine<__half>); });
 }
 
 }  // namespace blockmoe::kernels::stages

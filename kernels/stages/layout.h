@@ -39,7 +39,8 @@ struct Workspace {
   std::uint8_t* inter = nullptr;  // [R, I] e4m3
   float* inter_scale = nullptr;   // [I/128, R]
   // By gemm2, for one chunk at a time.
-  void* rows = nullptr;  // [R, H] f32 or bf16 (sizes.row_type), not yet weighted
+  void* rows = nullptr;                  // [R, H] f32 or fp16 (sizes.row_type), not yet weighted
+  std::uint8_t* row_exponent = nullptr;  // [ceil(H/256), R, 16] of rows in fp16 (short_rows.cuh)
 };
 
 // Bytes from one token block's counts to the next: rows of 16 bytes, so that they load as vectors.
@@ -61,6 +62,7 @@ inline Workspace workspace_at(void* base, const plan::Offsets& offsets) {
   w.inter = reinterpret_cast<std::uint8_t*>(bytes + offsets.inter);
   w.inter_scale = reinterpret_cast<float*>(bytes + offsets.inter_scale);
   w.rows = bytes + offsets.rows;
+  w.row_exponent = reinterpret_cast<std::uint8_t*>(bytes + offsets.row_exponent);
   return w;
 }
 

@@ -200,6 +200,7 @@ class Plan:
         gate_first: gemm1_weights holds gate rows first, then up rows.
         max_sms: multiprocessors that the grouped products may use, at most; 0 is all. Ignored on the CPU.
         max_threads: threads that a call may use on the CPU, at most; 0 is all that the process may run on.
+        batch_invariant: a token's row has the same bits whatever T, max_tokens and the other tokens are.
 
     Raises:
         ValueError: a number outside its range, or nothing in this build runs this on this device; the message says why.
@@ -225,6 +226,7 @@ class Plan:
         gate_first: bool = False,
         max_sms: int = 0,
         max_threads: int = 0,
+        batch_invariant: bool = False,
     ) -> None:
         self._handle: Any = _core.make_plan(
             max_tokens,
@@ -240,6 +242,7 @@ class Plan:
             gate_first,
             max_sms,
             max_threads,
+            batch_invariant,
         )
 
     @property

@@ -26,6 +26,7 @@ kernels::Request request_of(const PlanRequest& request, kernels::Path path) {
   r.device = {request.device.compute_capability, request.device.sm_count, request.device.shared_memory_per_block};
   r.path = path;
   r.max_sms = request.options.max_sms;
+  r.batch_invariant = request.options.batch_invariant;
   return r;
 }
 

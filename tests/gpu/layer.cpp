@@ -84,6 +84,8 @@ void describe(const Layer& layer, contract::Weights* w, contract::Activations* a
   a->output_pitch = layer.output_pitch();
 }
 
+}  // namespace
+
 kernels::Request request_of(const contract::Geometry& geometry, std::int64_t tokens, kernels::Path path) {
   kernels::Request request;
   request.geometry = geometry;
@@ -92,8 +94,6 @@ kernels::Request request_of(const contract::Geometry& geometry, std::int64_t tok
   request.path = path;
   return request;
 }
-
-}  // namespace
 
 Layer draw_layer(const LayerOptions& options) {
   std::mt19937 engine(options.seed);
@@ -177,9 +177,7 @@ std::string_view name_of(kernels::Path path) {
   return path == kernels::Path::hopper ? "hopper" : "portable";
 }
 
-void run_call(const DeviceCall& call, const contract::Geometry& geometry, kernels::Path path, std::int32_t max_sms) {
-  kernels::Request request = request_of(geometry, call.activations.tokens, path);
-  request.max_sms = max_sms;
+void run_call(const DeviceCall& call, const kernels::Request& request) {
   const kernels::Plan plan = kernels::make_plan(request);
   const DeviceArray<std::uint8_t> workspace(plan.workspace_bytes);
   kernels::Bound bound;
@@ -190,6 +188,12 @@ void run_call(const DeviceCall& call, const contract::Geometry& geometry, kernel
               : kernels::launch(bound, call.activations, workspace.get(), nullptr);
   ASSERT_TRUE(error.ok()) << error.kernel << ": " << kernels::error_text(error);
   ASSERT_EQ(cudaSuccess, cudaDeviceSynchronize());
+}
+
+void run_call(const DeviceCall& call, const contract::Geometry& geometry, kernels::Path path, std::int32_t max_sms) {
+  kernels::Request request = request_of(geometry, call.activations.tokens, path);
+  request.max_sms = max_sms;
+  run_call(call, request);
 }
 
 std::vector<std::uint16_t> output_of(const Layer& layer, kernels::Path path, std::int32_t max_sms) {

@@ -97,7 +97,13 @@ kernels::Device device_here();
 std::vector<kernels::Path> paths_here(const contract::Geometry& geometry);
 std::string_view name_of(kernels::Path path);
 
-/// One whole call by a path on a poisoned workspace; fails the test on an error. max_sms as in kernels::Request.
+/// A plan for calls of up to `tokens` on this device.
+kernels::Request request_of(const contract::Geometry& geometry, std::int64_t tokens, kernels::Path path);
+
+/// One whole call on a poisoned workspace; fails the test on an error.
+void run_call(const DeviceCall& call, const kernels::Request& request);
+
+/// The same by a path, planned for the call's tokens. max_sms as in kernels::Request.
 void run_call(const DeviceCall& call, const contract::Geometry& geometry, kernels::Path path, std::int32_t max_sms = 0);
 std::vector<std::uint16_t> output_of(const Layer& layer, kernels::Path path, std::int32_t max_sms = 0);
 

@@ -107,10 +107,10 @@ TEST(Sizes, no_routing_needs_more_chunks_than_are_launched) {
   }
 }
 
-TEST(Sizes, only_large_calls_round_rows_to_bf16) {
+TEST(Sizes, only_large_calls_keep_rows_in_16_bits) {
   EXPECT_EQ(RowType::f32, sizes_of(Geometry{}, 512).row_type);
-  EXPECT_EQ(RowType::bf16, sizes_of(Geometry{}, 513).row_type);
-  EXPECT_EQ(RowType::bf16, sizes_of(Geometry{}, 14107).row_type);
+  EXPECT_EQ(RowType::f16, sizes_of(Geometry{}, 513).row_type);
+  EXPECT_EQ(RowType::f16, sizes_of(Geometry{}, 14107).row_type);
 }
 
 TEST(Sizes, rows_in_f32_fit_the_budget_and_a_part_of_l2) {
