@@ -327,4 +327,16 @@ blockmoe_status blockmoe_bound_plan_run_prerouted(const blockmoe_bound_plan* bou
   });
 }
 
+blockmoe_status blockmoe_bound_plan_route(const blockmoe_bound_plan* bound, const blockmoe_tensor* routing_logits,
+                                          const blockmoe_tensor* topk_ids, const blockmoe_tensor* topk_weights,
+                                          void* stream, blockmoe_error* error) {
+  return entry(error, [&]() -> Status {
+    BLOCKMOE_RETURN_IF_ERROR(check_pointer("bound", bound));
+    BLOCKMOE_RETURN_IF_ERROR(check_pointer("routing_logits", routing_logits));
+    BLOCKMOE_RETURN_IF_ERROR(check_pointer("topk_ids", topk_ids));
+    BLOCKMOE_RETURN_IF_ERROR(check_pointer("topk_weights", topk_weights));
+    return bound->bound.route(translate(*routing_logits), translate(*topk_ids), translate(*topk_weights), stream);
+  });
+}
+
 }  // extern "C"

@@ -189,6 +189,12 @@ BLOCKMOE_API blockmoe_status blockmoe_bound_plan_run_prerouted(const blockmoe_bo
                                                                size_t workspace_bytes, void* stream,
                                                                blockmoe_error* error);
 
+BLOCKMOE_API blockmoe_status blockmoe_bound_plan_route(const blockmoe_bound_plan* bound,
+                                                       const blockmoe_tensor* routing_logits,
+                                                       const blockmoe_tensor* topk_ids,
+                                                       const blockmoe_tensor* topk_weights, void* stream,
+                                                       blockmoe_error* error);
+
 /* Initialisers: zeros, the size, and the defaults of moe.hpp. */
 
 static inline blockmoe_error blockmoe_error_init(void) {

@@ -49,4 +49,9 @@ Status validate_prerouted_call(const PreroutedActivations& activations, const Te
                                const Workspace& workspace, const PlanRequest& plan, const WorkspaceNeed& need,
                                const CheckedWeights& bound, contract::Activations* call, contract::Picks* picks);
 
+/// A call that only routes: *call has tokens and logits.
+Status validate_route(const Tensor& routing_logits, const Tensor& topk_ids, const Tensor& topk_weights,
+                      const PlanRequest& plan, const CheckedWeights& bound, contract::Activations* call,
+                      contract::RoutedPicks* picks);
+
 }  // namespace blockmoe::api
