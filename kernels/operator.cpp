@@ -10,6 +10,7 @@
 #include "plan/sizes.h"
 #include "portable/portable.h"
 #include "stages/slab.h"
+#include "stages/stages.h"
 
 namespace blockmoe::kernels {
 namespace {
@@ -118,6 +119,22 @@ Error launch_prerouted(const Bound& bound, const contract::Activations& activati
   stages::Slab call = whole_call(bound, activations, workspace);
   call.given_picks = picks;
   return launch_slabs(bound, call, stream);
+}
+
+// As on a rank that has every expert, whose local picks are all picks.
+Error launch_route(const Bound& bound, const contract::Activations& activations, const contract::RoutedPicks& picks,
+                   void* stream) {
+  if (activations.tokens == 0) return {};
+  stages::Slab call;
+  call.geometry = bound.plan.request.geometry;
+  call.geometry.local_experts = call.geometry.experts;
+  call.weights = bound.weights;
+  call.weights.local_expert_offset = 0;
+  call.activations = activations;
+  call.sizes.picks = call.geometry.max_local_picks();
+  call.workspace.pick_expert = picks.experts;
+  call.workspace.pick_weight = picks.weights;
+  return stages::launch_route(call, static_cast<cudaStream_t>(stream));
 }
 
 Error launch_stages(const Bound& bound, const contract::Activations& activations, void* workspace, void* stream,

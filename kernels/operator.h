@@ -4,6 +4,7 @@
 //   Bound bound;  bind(plan, weights, &bound);           // once a set of weights, on the device that will run
 //   launch(bound, activations, workspace, stream);       // only launches: no allocation, no wait, safe under capture
 //   launch_prerouted(bound, activations, picks, workspace, stream);     // the same where the caller has routed
+//   launch_route(bound, activations, picks, stream);     // routing alone, over all ranks' experts
 //
 // Callers have validated their arguments (geometry within contract/geometry.h's limits, pointers, pitches, alignment);
 // nothing here looks at them again. C++17, and no header but the standard library's and the contract's.
@@ -84,6 +85,11 @@ Error launch(const Bound& bound, const contract::Activations& activations, void*
 // The same for a call that its caller has routed; `activations` then needs no logits.
 Error launch_prerouted(const Bound& bound, const contract::Activations& activations, const contract::Picks& picks,
                        void* workspace, void* stream);
+
+// The picks of launch()'s routing over all experts of the layer, in their order and with their weights: what
+// launch_prerouted() takes on any rank. Of `activations` only `tokens` and the logits are looked at.
+Error launch_route(const Bound& bound, const contract::Activations& activations, const contract::RoutedPicks& picks,
+                   void* stream);
 
 // launch() for some stages alone, to time them: what the others leave in `workspace` must be there from a whole call on
 // the same arguments.

@@ -24,6 +24,8 @@ using tvm::ffi::TensorView;
 using OptionalTensor = Optional<tvm::ffi::Tensor>;
 
 constexpr DLDataType kBf16{kDLBfloat, 16, 1};
+constexpr DLDataType kF32{kDLFloat, 32, 1};
+constexpr DLDataType kInt32{kDLInt, 32, 1};
 
 std::int32_t to_int32(const char* argument, std::int64_t value) {
   constexpr std::int64_t kLeast = std::numeric_limits<std::int32_t>::min();
@@ -183,6 +185,22 @@ tvm::ffi::Tensor bound_run(const BoundPlanRef& bound, TensorView routing_logits,
              {bound->need, bound->device, output, workspace});
 }
 
+// topk_ids and topk_weights, the caller's or new ones.
+tvm::ffi::Array<tvm::ffi::Tensor> bound_route(const BoundPlanRef& bound, TensorView routing_logits,
+                                              const OptionalTensor& topk_ids, const OptionalTensor& topk_weights,
+                                              std::int64_t top_k) {
+  if (routing_logits.ndim() != 2) refuse("routing_logits", "shape " + text_of(routing_logits.shape()), "[T, E]");
+  const tvm::ffi::Shape shape({routing_logits.size(0), top_k});
+  const auto given_or_new = [&](const char* argument, const OptionalTensor& given, DLDataType type) {
+    return given.has_value() ? given.value() : allocate(argument, shape, type, bound->device);
+  };
+  const tvm::ffi::Tensor ids = given_or_new("topk_ids", topk_ids, kInt32);
+  const tvm::ffi::Tensor weights = given_or_new("topk_weights", topk_weights, kF32);
+  require_ok(bound->bound.route(view_of("routing_logits", routing_logits), view_of("topk_ids", TensorView(ids)),
+                                view_of("topk_weights", TensorView(weights)), stream_of(bound->device)));
+  return {ids, weights};
+}
+
 tvm::ffi::Tensor bound_run_prerouted(const BoundPlanRef& bound, TensorView topk_ids, TensorView topk_weights,
                                      TensorView hidden_states, TensorView hidden_states_scale,
                                      const OptionalTensor& output, const OptionalTensor& workspace) {
@@ -283,6 +301,7 @@ TVM_FFI_DLL_EXPORT_TYPED_FUNC(plan_explain, blockmoe::python::plan_explain);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(plan_bind, blockmoe::python::plan_bind);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(bound_run, blockmoe::python::bound_run);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(bound_run_prerouted, blockmoe::python::bound_run_prerouted);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(bound_route, blockmoe::python::bound_route);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(fused_moe, blockmoe::python::fused_moe);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(fused_moe_prerouted, blockmoe::python::fused_moe_prerouted);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(forget_plans, blockmoe::python::forget_plans);

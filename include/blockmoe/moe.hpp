@@ -168,7 +168,9 @@ class BLOCKMOE_API BoundPlan {
   /// state; safe under graph capture. Calls that share a workspace must be ordered by the caller; calls on different
   /// workspaces are independent, from any thread.
   ///
-  /// `output` is [T, H] bf16, 16-byte aligned; a row pitch that is a multiple of 8 is accepted. Every element of it is
+  /// `output` is [T, H] bf16, 16-byte aligned; a row pitch that is a multiple of 8 is accepted. Or it is f32 with a pitch
+  /// that is a multiple of 4: then it gets the rows before their rounding, this rank's part of a sum over ranks, and
+  /// rounding them gives the bf16 output's bits. Every element of it is
   /// written when the Status is ok; a token with no local pick gets zeros. When the call is refused
   /// (invalid_argument, unsupported) nothing was launched and nothing is written.
   ///
@@ -181,6 +183,14 @@ class BLOCKMOE_API BoundPlan {
   /// and weights that run() makes give its bits. The weights' routing_bias and routed_scaling_factor are not looked at.
   Status run_prerouted(const PreroutedActivations& activations, const Tensor& output, const Workspace& workspace,
                        Stream stream = nullptr) const;
+
+  /// Routing alone: the picks that run() makes of `routing_logits` [T, E] (as in Activations), those of experts on other
+  /// ranks too. `topk_ids` [T, K] int32, contiguous, gets global numbers in pick order, (b descending, expert ascending);
+  /// `topk_weights` [T, K] f32, contiguous, their weights, routed_scaling_factor applied. run_prerouted() on them gives
+  /// run()'s bits, on every rank. T is at most the plan's max_tokens; of the weights only routing_bias and
+  /// routed_scaling_factor matter. It needs no workspace; for the rest it is a call as run() is.
+  Status route(const Tensor& routing_logits, const Tensor& topk_ids, const Tensor& topk_weights,
+               Stream stream = nullptr) const;
 
  private:
   struct State;

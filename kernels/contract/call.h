@@ -36,8 +36,11 @@ struct Activations {
   std::int64_t hidden_pitch = 0;          // from token to token
   const float* hidden_scale = nullptr;    // [H/128, T]
   std::int64_t hidden_scale_pitch = 0;    // from K block to K block; >= T
-  std::uint16_t* output = nullptr;        // [T, H] bf16
-  std::int64_t output_pitch = 0;          // from token to token
+  void* output = nullptr;                 // [T, H] of output_type: f32 is the sum before its rounding
+  FloatType output_type = FloatType::bf16;
+  std::int64_t output_pitch = 0;  // from token to token
+
+  std::int64_t output_bytes() const { return output_type == FloatType::f32 ? 4 : 2; }  // of an element
 };
 
 // Routing that the caller did: in place of logits, where it is given.
@@ -46,6 +49,12 @@ struct Picks {
   std::int64_t experts_pitch = 0;         // from token to token
   const float* weights = nullptr;         // [T, top_k]
   std::int64_t weights_pitch = 0;         // from token to token
+};
+
+// Where routing alone leaves the picks of the whole layer, in pick order: contiguous.
+struct RoutedPicks {
+  std::int32_t* experts = nullptr;  // [T, top_k] global numbers
+  float* weights = nullptr;         // [T, top_k]
 };
 
 }  // namespace blockmoe::contract

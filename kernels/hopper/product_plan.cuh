@@ -205,9 +205,9 @@ struct ZeroRowParams {
   bool wanted;
   std::int32_t picks;            // P
   const std::int32_t* pick_row;  // [T', P]
-  std::uint16_t* output;         // [T', H]
-  std::int64_t output_pitch;
-  std::int32_t row_bytes;  // 2 H
+  std::uint8_t* output;          // [T', H] bf16 or f32
+  std::int64_t pitch_bytes;
+  std::int32_t row_bytes;  // 2 H or 4 H
 };
 
 // What both products need.

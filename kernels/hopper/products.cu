@@ -60,9 +60,10 @@ ChunkParams chunk_params(const stages::Slab& slab, std::int32_t chunk, std::uint
   p.zeros.wanted = slab.zeros_written;
   p.zeros.picks = slab.sizes.picks;
   p.zeros.pick_row = slab.workspace.pick_row;
-  p.zeros.output = slab.activations.output;
-  p.zeros.output_pitch = slab.activations.output_pitch;
-  p.zeros.row_bytes = static_cast<std::int32_t>(slab.geometry.hidden * 2);
+  const std::int64_t element = slab.activations.output_bytes();
+  p.zeros.output = static_cast<std::uint8_t*>(slab.activations.output);
+  p.zeros.pitch_bytes = slab.activations.output_pitch * element;
+  p.zeros.row_bytes = static_cast<std::int32_t>(slab.geometry.hidden * element);
   return p;
 }
 

@@ -1,7 +1,7 @@
 // zero_rows.cuh: output rows of tokens without a local pick, written while the products run.
 //
 //   pick_row [T', P]     -1 first: no pick
-//   output   [T', H]     bf16: zeros there, nothing elsewhere
+//   output   [T', H]     bf16 or f32: zeros there, nothing elsewhere
 //
 // Half of the tokens have no local pick where a router spreads 8 picks in 4 of 8 groups and one group is local. With many tokens the
 // matrix unit decides how long the products take, and memory has time for these rows; combine would write them when nothing else
@@ -71,7 +71,7 @@ class ZeroRows {
   }
 
   __device__ __forceinline__ void write(std::int32_t token) const {
-    auto* const row = reinterpret_cast<std::uint8_t*>(params_.output + token * params_.output_pitch);
+    std::uint8_t* const row = params_.output + token * params_.pitch_bytes;
     for (std::int32_t done = 0; done < params_.row_bytes; done += S::kZeroBytes) {
       ptx::cp_async_bulk_store(row + done, smem_.zeros,
                                static_cast<std::uint32_t>(min(S::kZeroBytes, params_.row_bytes - done)));

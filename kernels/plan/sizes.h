@@ -28,6 +28,7 @@ inline constexpr std::int64_t kRowBudget = 416'000'000;  // bytes for rows: with
 // columns (stages/short_rows.cuh), which loses less than a tenth of what the output's rounding to bf16 does. Few rows stay in L2
 // and cost nothing in f32. DeepSeek-V3's layer on an H200, us, in f32 and in 16 bits: T = 512 335 and 335, 901 350 and 342, 1024 350
 // and 339, 2048 395 and 372.
+// An f32 output's rows travel as a bf16 one's do: rounding them gives the bf16 output's very bits.
 inline constexpr std::int64_t kF32RowBytes = 15'000'000;
 enum class RowType : std::int32_t { f32, f16 };
 inline constexpr std::int32_t kShortColumns = 16;  // of a row in f16 that share an exponent

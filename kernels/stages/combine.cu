@@ -1,8 +1,8 @@
 // combine.cu: a token's output row is the weighted sum of its local picks' rows, in pick order, in fp32, rounded once.
 //
 //   rows      [R, H] f32 or fp16 with row_exponent (short_rows.cuh)      pick_row [T', P], pick_weight [T', P]
-//   output    [T', H] bf16 out, rows aligned to 16 bytes: every element of the chunk's tokens, zeros for a token without
-//             a local pick, unless the products have written them
+//   output    [T', H] bf16 or f32 out, rows aligned to 16 bytes: every element of the chunk's tokens, zeros for a token
+//             without a local pick, unless the products have written them. f32 is the sum before its rounding
 //
 // A CTA takes (token, segment of 7168 columns), two vectors of 8 columns a thread: enough on its way for memory's full rate (2
 // picks a token, 2 CTAs an SM: 57 KB), and a token's picks are looked up once. It looks up the next unit's rows while this one's are
@@ -38,7 +38,7 @@ struct CombineParams {
   int chunk;
   bool zeros_written;         // Slab's
   std::int64_t row_capacity;  // R
-  std::uint16_t* output;
+  void* output;
   std::int64_t output_pitch;
   Workspace workspace;
 };
@@ -83,7 +83,11 @@ struct Columns<__half> {
   }
 };
 
-__device__ void store(const float (&x)[kColumnsAVector], std::uint16_t* at) {
+__device__ void store(const float (&x)[kColumnsAVector], float* at) {
+  reinterpret_cast<float4*>(at)[0] = make_float4(x[0], x[1], x[2], x[3]);
+  reinterpret_cast<float4*>(at)[1] = make_float4(x[4], x[5], x[6], x[7]);
+}
+__device__ void store(const float (&x)[kColumnsAVector], __nv_bfloat16* at) {
   std::uint32_t words[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -93,7 +97,7 @@ __device__ void store(const float (&x)[kColumnsAVector], std::uint16_t* at) {
   *reinterpret_cast<uint4*>(at) = make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-template <typename Row>
+template <typename Row, typename Out>
 __global__ void __launch_bounds__(kThreads, kCtasAnSm) combine(const __grid_constant__ CombineParams p) {
   constexpr int kRowsAtOnce = sizeof(Row) == 2 ? 2 : 1;  // that a thread waits for, as registers allow
   const Chunk chunk = p.workspace.chunks[p.chunk];
@@ -145,9 +149,17 @@ __global__ void __launch_bounds__(kThreads, kCtasAnSm) combine(const __grid_cons
     BLOCKMOE_CHECK(token >= 0 && token < p.tokens);
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
-      if (column_of(v) < p.hidden) store(sum[v], p.output + token * p.output_pitch + column_of(v));
+      if (column_of(v) < p.hidden) store(sum[v], static_cast<Out*>(p.output) + token * p.output_pitch + column_of(v));
     }
   }
+}
+
+using Kernel = void (*)(CombineParams);
+
+Kernel kernel_of(plan::RowType rows, contract::FloatType output) {
+  const bool f32 = output == contract::FloatType::f32;
+  if (rows == plan::RowType::f32) return f32 ? combine<float, float> : combine<float, __nv_bfloat16>;
+  return f32 ? combine<__half, float> : combine<__half, __nv_bfloat16>;
 }
 
 }  // namespace
@@ -171,13 +183,17 @@ Error launch_combine(const Slab& slab, std::int32_t chunk, cudaStream_t stream) 
   shape.grid = static_cast<unsigned>(a.tokens * segments < most ? a.tokens * segments : most);
   shape.block = kThreads;
   shape.dependent = slab.dependent_launches;
-  return slab.sizes.row_type == plan::RowType::f32 ? launch_kernel("combine", combine<float>, shape, stream, p)
-                                                   : launch_kernel("combine", combine<__half>, shape, stream, p);
+  return launch_kernel("combine", kernel_of(slab.sizes.row_type, a.output_type), shape, stream, p);
 }
 
 Error prepare_combine() {
-  return first_error([] { return prepare_kernel("combine", combine<float>); },
-                     [] { return prepare_kernel("combine", combine<__half>); });
+  Error error;
+  for (const plan::RowType rows : {plan::RowType::f32, plan::RowType::f16}) {
+    for (const contract::FloatType output : {contract::FloatType::f32, contract::FloatType::bf16}) {
+      if (error.ok()) error = prepare_kernel("combine", kernel_of(rows, output));
+    }
+  }
+  return error;
 }
 
 }  // namespace blockmoe::kernels::stages

@@ -24,10 +24,11 @@ struct Chunk {
 
 struct Workspace {
   // By route. A token's local picks stand in pick order (b descending, expert ascending), then -1.
-  std::int32_t* pick_expert = nullptr;   // [T', P] local expert, or -1
-  float* pick_weight = nullptr;          // [T', P] routing weight; written where there is a pick
-  std::uint8_t* block_counts = nullptr;  // [B, counts_pitch(L)] rows of each expert in each token block
-  std::int32_t* block_rows = nullptr;    // [B] rows of each token block
+  std::int32_t* pick_expert = nullptr;  // [T', P] local expert, or -1
+  float* pick_weight = nullptr;         // [T', P] routing weight; written where there is a pick
+  std::uint8_t* block_counts =
+      nullptr;  // [B, counts_pitch(L)] rows of each expert in each token block; null: nobody packs
+  std::int32_t* block_rows = nullptr;  // [B] rows of each token block
 
   // By pack.
   Chunk* chunks = nullptr;               // [C]

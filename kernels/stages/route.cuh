@@ -68,9 +68,10 @@ struct TopTwo {
   }
 };
 
-// Of this CTA's token block: counts [L] from shared to global memory, and their sum.
+// Of this CTA's token block: counts [L] from shared to global memory, and their sum. Where nobody packs they have no place.
 __device__ __forceinline__ void write_counts(const Workspace& workspace, int local_experts,
                                              const std::int32_t* counts) {
+  if (workspace.block_counts == nullptr) return;
   __syncthreads();
   const int pitch = static_cast<int>(counts_pitch(local_experts));
   std::uint8_t* const out = workspace.block_counts + static_cast<std::int64_t>(blockIdx.x) * pitch;

@@ -39,7 +39,7 @@ inline Slab slab_at(const Slab& call, std::int64_t token) {
   a.routing_logits = static_cast<const char*>(a.routing_logits) + token * a.routing_logits_pitch * logit_bytes;
   a.hidden += token * a.hidden_pitch;
   a.hidden_scale += token;
-  a.output += token * a.output_pitch;
+  a.output = static_cast<char*>(a.output) + token * a.output_pitch * a.output_bytes();
   if (slab.given_picks) {
     slab.given_picks->experts += token * slab.given_picks->experts_pitch;
     slab.given_picks->weights += token * slab.given_picks->weights_pitch;

@@ -15,6 +15,7 @@ plan_explain = _module.plan_explain
 plan_bind = _module.plan_bind
 bound_run = _module.bound_run
 bound_run_prerouted = _module.bound_run_prerouted
+bound_route = _module.bound_route
 fused_moe = _module.fused_moe
 fused_moe_prerouted = _module.fused_moe_prerouted
 

@@ -100,8 +100,9 @@ def fused_moe(
         gemm2_weights_scale: [L, H/128, I/128] f32, contiguous.
         local_expert_offset: global number of local expert 0; experts outside [0, E) get no rows.
         routed_scaling_factor: finite; 2.5 for DeepSeek-V3.
-        output: [T, H] bf16, 16-byte aligned; a row pitch that is a multiple of 8 is accepted; overlaps no other argument.
-            None: a new one from the framework of hidden_states (NumPy: uint16; one that lends no allocator: a tvm_ffi.Tensor, on
+        output: [T, H] bf16, 16-byte aligned; a row pitch that is a multiple of 8 is accepted; overlaps no other argument. Or f32
+            with a pitch that is a multiple of 4: the rows before their rounding, which is what a sum over ranks wants. None: a
+            new bf16 one from the framework of hidden_states (NumPy: uint16; one that lends no allocator: a tvm_ffi.Tensor, on
             the CPU alone).
         top_k, n_group, topk_group: see above. A plan has its own.
         gate_first: gemm1_weights holds gate rows first, then up rows. A plan has its own.

@@ -4,7 +4,15 @@ import dataclasses
 from typing import Any, overload
 
 from . import _core
-from ._tensors import DLPackTensor, Output, lend, lend_optional, new_numpy_output, raise_by_name
+from ._tensors import (
+    DLPackTensor,
+    Output,
+    lend,
+    lend_optional,
+    new_numpy_output,
+    new_numpy_picks,
+    raise_by_name,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +45,12 @@ class BoundPlan:
     It keeps the weights' tensors alive. Their contents may change between calls.
     """
 
-    __slots__ = ("_handle", "_weights")
+    __slots__ = ("_handle", "_top_k", "_weights")
 
-    def __init__(self, handle: Any, weights: Weights) -> None:
+    def __init__(self, handle: Any, weights: Weights, top_k: int) -> None:
         self._handle = handle
         self._weights = weights
+        self._top_k = top_k
 
     @overload
     def run(
@@ -80,9 +89,10 @@ class BoundPlan:
             routing_logits: [T, E] f32 or bf16; a row pitch is accepted.
             hidden_states: [T, H] e4m3 or uint8, 16-byte aligned; a row pitch that is a multiple of 16 is accepted.
             hidden_states_scale: [H/128, T] f32, one factor for 128 values of a token, T the fast axis; a pitch is accepted.
-            output: [T, H] bf16 or uint16, 16-byte aligned; a row pitch that is a multiple of 8 is accepted. None: a new one
-                from the framework of hidden_states (NumPy: uint16; one that lends no allocator: a tvm_ffi.Tensor, on the CPU
-                alone).
+            output: [T, H] bf16 or uint16, 16-byte aligned; a row pitch that is a multiple of 8 is accepted. Or f32 with a pitch
+                that is a multiple of 4: the rows before their rounding, which is what a sum over ranks wants. None: a new bf16
+                one from the framework of hidden_states (NumPy: uint16; one that lends no allocator: a tvm_ffi.Tensor, on the
+                CPU alone).
             workspace: [plan.workspace_bytes or more] uint8, contiguous, on the plan's device, of calls that never run at the
                 same time. None: one from the framework's allocator (for the CPU without one, the heap).
 
@@ -182,6 +192,41 @@ class BoundPlan:
             )
         return made if given is None else given
 
+    def route(
+        self,
+        routing_logits: DLPackTensor,
+        topk_ids: DLPackTensor | None = None,
+        topk_weights: DLPackTensor | None = None,
+    ) -> tuple[Any, Any]:
+        """Routing alone, on the caller's current stream: the picks that run() makes, those of experts on other ranks too.
+
+        Args:
+            routing_logits: [T, E] f32 or bf16; a row pitch is accepted.
+            topk_ids: [T, top_k] int32, contiguous: global numbers in pick order. None: a new one from the framework of
+                routing_logits.
+            topk_weights: [T, top_k] f32, contiguous: their weights, routed_scaling_factor applied. None: likewise.
+
+        Returns:
+            topk_ids and topk_weights. run_prerouted() on them gives run()'s bits, on every rank.
+
+        Raises:
+            ValueError, RuntimeError: as of run().
+        """
+        new_ids, new_weights = new_numpy_picks(routing_logits, self._top_k)
+        ids = topk_ids if topk_ids is not None else new_ids
+        weights = topk_weights if topk_weights is not None else new_weights
+        try:
+            made_ids, made_weights = _core.bound_route(
+                self._handle,
+                lend("routing_logits", routing_logits),
+                lend_optional("topk_ids", ids, written=True),
+                lend_optional("topk_weights", weights, written=True),
+                self._top_k,
+            )
+        except RuntimeError as error:
+            raise_by_name(error, routing_logits=routing_logits, topk_ids=ids, topk_weights=weights)
+        return made_ids if ids is None else ids, made_weights if weights is None else weights
+
 
 class Plan:
     """The choice of kernels and sizes for one geometry, device and largest T. Immutable; free to be used from several threads.
@@ -208,7 +253,7 @@ class Plan:
     On the CPU the plan has threads from its first bind() on. A child process after fork() lacks them: make a plan there.
     """
 
-    __slots__ = ("_handle",)
+    __slots__ = ("_handle", "_top_k")
 
     def __init__(
         self,
@@ -228,6 +273,7 @@ class Plan:
         max_threads: int = 0,
         batch_invariant: bool = False,
     ) -> None:
+        self._top_k = top_k
         self._handle: Any = _core.make_plan(
             max_tokens,
             experts,
@@ -287,4 +333,4 @@ class Plan:
                 gemm2_weights=w.gemm2_weights,
                 gemm2_weights_scale=w.gemm2_weights_scale,
             )
-        return BoundPlan(handle, weights)
+        return BoundPlan(handle, weights, self._top_k)

@@ -69,6 +69,14 @@ def _numpy_capsule(array: Any, written: bool) -> Any:
     return array.__dlpack__() if written else array.__dlpack__(max_version=(1, 0))
 
 
+def new_numpy_picks(routing_logits: Any, top_k: int) -> tuple[Any, Any]:
+    """[T, top_k] for ids and for weights, or None and None where routing_logits is no NumPy matrix."""
+    if not is_numpy(routing_logits) or routing_logits.ndim != 2:
+        return None, None
+    shape = (routing_logits.shape[0], top_k)
+    return tuple(sys.modules["numpy"].empty(shape, dtype) for dtype in ("int32", "float32"))
+
+
 def new_numpy_output(hidden_states: Any) -> Any:
     """[T, H] for bf16 codes in NumPy's uint16, or None where hidden_states is no NumPy matrix."""
     if not is_numpy(hidden_states) or hidden_states.ndim != 2:

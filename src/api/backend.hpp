@@ -47,6 +47,9 @@ struct BackendEntry {
   Status (*run_prerouted)(const PlanRequest&, const BackendPlan&, const BackendBinding&, const contract::Weights&,
                           const contract::Activations&, const contract::Picks&, void* workspace,
                           Stream stream) = nullptr;
+  /// Routing alone, over all ranks' experts. Null: likewise.
+  Status (*route)(const PlanRequest&, const BackendPlan&, const BackendBinding&, const contract::Weights&,
+                  const contract::Activations&, const contract::RoutedPicks&, Stream stream) = nullptr;
 };
 
 }  // namespace blockmoe::api

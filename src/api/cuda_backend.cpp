@@ -127,9 +127,17 @@ Status run_prerouted(const PlanRequest& request, const BackendPlan&, const Backe
                    [&] { return kernels::launch_prerouted(bound_of(binding), activations, picks, workspace, stream); });
 }
 
+Status route(const PlanRequest& request, const BackendPlan&, const BackendBinding& binding, const contract::Weights&,
+             const contract::Activations& activations, const contract::RoutedPicks& picks, Stream stream) {
+  const std::array tensors = {Named{"routing_logits", activations.routing_logits}, Named{"topk_ids", picks.experts},
+                              Named{"topk_weights", picks.weights}};
+  return launch_on(request, tensors,
+                   [&] { return kernels::launch_route(bound_of(binding), activations, picks, stream); });
+}
+
 template <kernels::Path kPath>
 BackendEntry entry(Backend backend, const char* name) {
-  return {backend, name, DeviceType::cuda, supports<kPath>, plan<kPath>, bind, run, run_prerouted};
+  return {backend, name, DeviceType::cuda, supports<kPath>, plan<kPath>, bind, run, run_prerouted, route};
 }
 
 }  // namespace

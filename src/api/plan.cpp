@@ -98,4 +98,20 @@ Status BoundPlan::run_prerouted(const PreroutedActivations& activations, const T
   });
 }
 
+Status BoundPlan::route(const Tensor& routing_logits, const Tensor& topk_ids, const Tensor& topk_weights,
+                        Stream stream) const {
+  return api::guarded([&]() -> Status {
+    const Plan::State& plan = *state_->plan;
+    if (plan.entry.route == nullptr) {
+      return {StatusCode::unsupported, api::join("topk_ids: the backend ", plan.entry.name, " gives no picks")};
+    }
+    contract::Activations call;
+    contract::RoutedPicks picks;
+    BLOCKMOE_RETURN_IF_ERROR(
+        api::validate_route(routing_logits, topk_ids, topk_weights, plan.request, state_->weights, &call, &picks));
+    if (call.tokens == 0) return {};
+    return plan.entry.route(plan.request, plan.decided, state_->binding, state_->weights.weights, call, picks, stream);
+  });
+}
+
 }  // namespace blockmoe

@@ -14,9 +14,9 @@ constexpr std::int64_t kVector = 16;  // bytes that kernels read and write at on
 
 constexpr std::array<DType, 2> kE4m3 = {DType::float8_e4m3, DType::float8_e4m3};
 constexpr std::array<DType, 2> kF32 = {DType::float32, DType::float32};
-constexpr std::array<DType, 2> kBf16 = {DType::bfloat16, DType::bfloat16};
 constexpr std::array<DType, 2> kInt32 = {DType::int32, DType::int32};
 constexpr std::array<DType, 2> kF32OrBf16 = {DType::float32, DType::bfloat16};
+constexpr std::array<DType, 2> kBf16OrF32 = {DType::bfloat16, DType::float32};
 
 constexpr TensorRule kBias = {.name = "routing_bias", .axes = "[E]", .rank = 1, .dtypes = kF32OrBf16, .optional = true};
 constexpr TensorRule kGemm1 = {
@@ -65,13 +65,33 @@ constexpr TensorRule kHiddenScale = {.name = "hidden_states_scale",
                                      .pitch_multiple = 1,
                                      .source = "hidden_states",
                                      .source_detail = ", blocks of 128"};
-constexpr TensorRule kOutput = {.name = "output",
-                                .axes = "[T, H]",
-                                .rank = 2,
-                                .dtypes = kBf16,
-                                .alignment = kVector,
-                                .pitch_multiple = kVector / 2,
-                                .source = "hidden_states"};
+constexpr TensorRule output_rule(std::int64_t element_bytes) {
+  return {.name = "output",
+          .axes = "[T, H]",
+          .rank = 2,
+          .dtypes = kBf16OrF32,
+          .alignment = kVector,
+          .pitch_multiple = kVector / element_bytes,
+          .source = "hidden_states"};
+}
+constexpr TensorRule kOutput = output_rule(2);
+constexpr TensorRule kF32Output = output_rule(4);
+
+// Of a call that only routes: the logits tell T, and what is written has no gaps.
+constexpr TensorRule kLogitsAlone = {
+    .name = "routing_logits", .axes = "[T, E]", .rank = 2, .dtypes = kF32OrBf16, .pitch_multiple = 1};
+constexpr TensorRule kRoutedIds = {.name = "topk_ids",
+                                   .axes = "[T, K]",
+                                   .rank = 2,
+                                   .dtypes = kInt32,
+                                   .source = "routing_logits",
+                                   .source_detail = ", as many picks as the plan's top_k"};
+constexpr TensorRule kRoutedWeights = {
+    .name = "topk_weights", .axes = "[T, K]", .rank = 2, .dtypes = kF32, .source = "topk_ids"};
+
+const TensorRule& rule_of_output(const Tensor& output) {
+  return output.dtype == DType::float32 ? kF32Output : kOutput;
+}
 
 contract::FloatType float_type(DType dtype) {
   return dtype == DType::bfloat16 ? contract::FloatType::bf16 : contract::FloatType::f32;
@@ -128,15 +148,16 @@ Status check_workspace(const Workspace& workspace, const WorkspaceNeed& need) {
                 join("a multiple of ", need.alignment, " bytes"));
 }
 
+Status refuse_overlap(const ByteRange& written, const ByteRange& other) {
+  return refuse(written.name, join("overlaps ", other.name), "memory of its own");
+}
+
 // What a call writes overlaps nothing else that it touches.
 Status check_overlaps(std::span<const TensorCheck> inputs, const Tensor& output, const Workspace& workspace,
                       const WorkspaceNeed& need, const CheckedWeights& bound) {
   const auto start = reinterpret_cast<std::uintptr_t>(workspace.data);
   const ByteRange scratch = {"workspace", start, start + need.bytes};
   const ByteRange result = range_of("output", output);
-  const auto refuse_overlap = [](const ByteRange& written, const ByteRange& other) {
-    return refuse(written.name, join("overlaps ", other.name), "memory of its own");
-  };
   if (scratch.overlaps(result)) return refuse_overlap(scratch, result);
   for (const ByteRange& written : {result, scratch}) {
     for (const TensorCheck& check : inputs) {
@@ -150,27 +171,37 @@ Status check_overlaps(std::span<const TensorCheck> inputs, const Tensor& output,
   return {};
 }
 
-// The number of tokens, where hidden_states has the rank to tell it.
-std::int64_t tokens_of(const Tensor& hidden) {
-  return hidden.rank == kHidden.rank ? hidden.dim(0) : kUnknownTokens;
+// The number of tokens, where the tensor that tells it, [T, ...], has the rank to.
+std::int64_t tokens_of(const Tensor& rows) {
+  return rows.rank == 2 ? rows.dim(0) : kUnknownTokens;
 }
 
-Status check_tokens(const Tensor& hidden, std::int64_t max_tokens) {
-  const std::int64_t tokens = tokens_of(hidden);
-  if (hidden.rank != kHidden.rank || (tokens >= 0 && tokens <= max_tokens)) return {};
-  return refuse("hidden_states", join("T = ", tokens), join("0 to ", max_tokens), "max_tokens of the plan");
+Status check_tokens(const TensorRule& rule, const Tensor& rows, std::int64_t max_tokens) {
+  const std::int64_t tokens = tokens_of(rows);
+  if (rows.rank != 2 || (tokens >= 0 && tokens <= max_tokens)) return {};
+  return refuse(rule.name, join("T = ", tokens), join("0 to ", max_tokens), "max_tokens of the plan");
+}
+
+Status check_forms(std::span<const TensorCheck> checks) {
+  for (const TensorCheck& check : checks) {
+    if (const Fault fault = check.form_fault(); fault != Fault::none) return check.refuse(fault);
+  }
+  return {};
+}
+
+Status check_addresses(std::span<const TensorCheck> checks) {
+  for (const TensorCheck& check : checks) {
+    if (const Fault fault = check.address_fault(); fault != Fault::none) return check.refuse(fault);
+  }
+  return {};
 }
 
 // All tensors of a call, the output last. With no tokens only forms are looked at, no address and no workspace.
 Status check_call(std::span<const TensorCheck> checks, std::int64_t tokens, const Workspace& workspace,
                   const WorkspaceNeed& need, const CheckedWeights& bound) {
-  for (const TensorCheck& check : checks) {
-    if (const Fault fault = check.form_fault(); fault != Fault::none) return check.refuse(fault);
-  }
+  BLOCKMOE_RETURN_IF_ERROR(check_forms(checks));
   if (tokens == 0) return {};
-  for (const TensorCheck& check : checks) {
-    if (const Fault fault = check.address_fault(); fault != Fault::none) return check.refuse(fault);
-  }
+  BLOCKMOE_RETURN_IF_ERROR(check_addresses(checks));
   BLOCKMOE_RETURN_IF_ERROR(check_workspace(workspace, need));
   return check_overlaps(checks.first(checks.size() - 1), checks.back().tensor, workspace, need, bound);
 }
@@ -181,7 +212,8 @@ contract::Activations contract_of(const Tensor& hidden, const Tensor& hidden_sca
           .hidden_pitch = pitch_of(hidden),
           .hidden_scale = address_of<const float>(hidden_scale),
           .hidden_scale_pitch = pitch_of(hidden_scale),
-          .output = address_of<std::uint16_t>(output),
+          .output = output.data,
+          .output_type = float_type(output.dtype),
           .output_pitch = pitch_of(output)};
 }
 
@@ -217,12 +249,12 @@ Status validate_call(const Activations& activations, const Tensor& output, const
   const Device device = plan.device.device;
   const Tensor& hidden = given.hidden_states;
   const std::int64_t tokens = tokens_of(hidden);
-  BLOCKMOE_RETURN_IF_ERROR(check_tokens(hidden, plan.max_tokens));
+  BLOCKMOE_RETURN_IF_ERROR(check_tokens(kHidden, hidden, plan.max_tokens));
   const std::array<TensorCheck, 4> checks = {{
       {hidden, kHidden, {tokens, g.hidden}, device},
       {given.routing_logits, kLogits, {tokens, g.experts}, device, &hidden},
       {given.hidden_states_scale, kHiddenScale, {g.hidden_blocks(), tokens}, device, &hidden},
-      {output, kOutput, {tokens, g.hidden}, device, &hidden},
+      {output, rule_of_output(output), {tokens, g.hidden}, device, &hidden},
   }};
   BLOCKMOE_RETURN_IF_ERROR(check_call(checks, tokens, workspace, need, bound));
   *call = contract_of(hidden, given.hidden_states_scale, output);
@@ -243,13 +275,13 @@ Status validate_prerouted_call(const PreroutedActivations& activations, const Te
   const Device device = plan.device.device;
   const Tensor& hidden = given.hidden_states;
   const std::int64_t tokens = tokens_of(hidden);
-  BLOCKMOE_RETURN_IF_ERROR(check_tokens(hidden, plan.max_tokens));
+  BLOCKMOE_RETURN_IF_ERROR(check_tokens(kHidden, hidden, plan.max_tokens));
   const std::array<TensorCheck, 5> checks = {{
       {hidden, kHidden, {tokens, g.hidden}, device},
       {given.topk_ids, kIds, {tokens, g.top_k}, device, &hidden},
       {given.topk_weights, kPickWeights, {tokens, g.top_k}, device, &given.topk_ids},
       {given.hidden_states_scale, kHiddenScale, {g.hidden_blocks(), tokens}, device, &hidden},
-      {output, kOutput, {tokens, g.hidden}, device, &hidden},
+      {output, rule_of_output(output), {tokens, g.hidden}, device, &hidden},
   }};
   BLOCKMOE_RETURN_IF_ERROR(check_call(checks, tokens, workspace, need, bound));
   *call = contract_of(hidden, given.hidden_states_scale, output);
@@ -257,6 +289,39 @@ Status validate_prerouted_call(const PreroutedActivations& activations, const Te
             .experts_pitch = pitch_of(given.topk_ids),
             .weights = address_of<const float>(given.topk_weights),
             .weights_pitch = pitch_of(given.topk_weights)};
+  return {};
+}
+
+Status validate_route(const Tensor& routing_logits, const Tensor& topk_ids, const Tensor& topk_weights,
+                      const PlanRequest& plan, const CheckedWeights& bound, contract::Activations* call,
+                      contract::RoutedPicks* picks) {
+  const contract::Geometry& g = plan.geometry;
+  const Device device = plan.device.device;
+  const std::int64_t tokens = tokens_of(routing_logits);
+  BLOCKMOE_RETURN_IF_ERROR(check_tokens(kLogitsAlone, routing_logits, plan.max_tokens));
+  const std::array<TensorCheck, 3> checks = {{
+      {routing_logits, kLogitsAlone, {tokens, g.experts}, device},
+      {topk_ids, kRoutedIds, {tokens, g.top_k}, device, &routing_logits},
+      {topk_weights, kRoutedWeights, {tokens, g.top_k}, device, &topk_ids},
+  }};
+  BLOCKMOE_RETURN_IF_ERROR(check_forms(checks));
+  if (tokens > 0) {
+    BLOCKMOE_RETURN_IF_ERROR(check_addresses(checks));
+    const ByteRange logits = range_of("routing_logits", routing_logits);
+    const ByteRange ids = range_of("topk_ids", topk_ids);
+    const ByteRange weights = range_of("topk_weights", topk_weights);
+    if (ids.overlaps(weights)) return refuse_overlap(ids, weights);
+    for (const ByteRange& written : {ids, weights}) {
+      for (const ByteRange& input : {logits, bound.ranges.front()}) {
+        if (written.overlaps(input)) return refuse_overlap(written, input);
+      }
+    }
+  }
+  *call = {.tokens = tokens,
+           .routing_logits = routing_logits.data,
+           .routing_logits_type = float_type(routing_logits.dtype),
+           .routing_logits_pitch = pitch_of(routing_logits)};
+  *picks = {.experts = address_of<std::int32_t>(topk_ids), .weights = address_of<float>(topk_weights)};
   return {};
 }
 

@@ -11,6 +11,7 @@
 #include "api/backend.hpp"
 #include "api/sized_struct.hpp"
 #include "api/tensor_check.hpp"
+#include "blockmoe/expert_parallel.hpp"
 #include "blockmoe/moe.hpp"
 #include "contract/call.h"
 
@@ -28,6 +29,8 @@ template <>
 inline constexpr std::uint32_t kFirstSize<Activations> = 272;
 template <>
 inline constexpr std::uint32_t kFirstSize<PreroutedActivations> = 360;
+template <>
+inline constexpr std::uint32_t kFirstSize<EpOptions> = 56;
 
 Result<PlanRequest> validate_plan(const Geometry& geometry, std::int64_t max_tokens, const DeviceInfo& device,
                                   const Options& options);
@@ -48,5 +51,10 @@ Status validate_call(const Activations& activations, const Tensor& output, const
 Status validate_prerouted_call(const PreroutedActivations& activations, const Tensor& output,
                                const Workspace& workspace, const PlanRequest& plan, const WorkspaceNeed& need,
                                const CheckedWeights& bound, contract::Activations* call, contract::Picks* picks);
+
+/// A call that only routes: *call has tokens and logits.
+Status validate_route(const Tensor& routing_logits, const Tensor& topk_ids, const Tensor& topk_weights,
+                      const PlanRequest& plan, const CheckedWeights& bound, contract::Activations* call,
+                      contract::RoutedPicks* picks);
 
 }  // namespace blockmoe::api

@@ -1,6 +1,6 @@
-// combine.cpp: each token's weighted sum of its experts' rows, in pick order, rounded once.
+// combine.cpp: each token's weighted sum of its experts' rows, in pick order, rounded once where the output is bf16.
 //
-//   expert_output  [max_rows, H]  f32        output  [T, H]  bf16 out, pitched
+//   expert_output  [max_rows, H]  f32        output  [T, H]  bf16 or f32 out, pitched
 #include "cpu/combine.hpp"
 
 #include <algorithm>
@@ -22,8 +22,15 @@ void combine_token(const Call& call, std::int64_t token_in_block, std::int64_t t
     rows[static_cast<std::size_t>(i)] = call.buffers.expert_output + picks[i].row * call.geometry.hidden;
     weights[static_cast<std::size_t>(i)] = picks[i].weight;
   }
-  weighted_sum(rows.data(), weights.data(), count, call.geometry.hidden,
-               call.activations.output + token * call.activations.output_pitch);
+  const contract::Activations& a = call.activations;
+  const auto sum_into = [&](auto* output) {
+    weighted_sum(rows.data(), weights.data(), count, call.geometry.hidden, output + token * a.output_pitch);
+  };
+  if (a.output_type == contract::FloatType::f32) {
+    sum_into(static_cast<float*>(a.output));
+  } else {
+    sum_into(static_cast<std::uint16_t*>(a.output));
+  }
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "cpu/call.hpp"
+#include "cpu/route.hpp"
 #include "cpu/run.hpp"
 
 namespace blockmoe::cpu {
@@ -93,6 +94,13 @@ Status run_prerouted(const api::PlanRequest& request, const api::BackendPlan& pl
   return {};
 }
 
+Status route(const api::PlanRequest& request, const api::BackendPlan& plan, const api::BackendBinding&,
+             const contract::Weights& weights, const contract::Activations& activations,
+             const contract::RoutedPicks& picks, Stream) {
+  route_alone(request.geometry, weights, activations, picks, *state_of(plan).pool);
+  return {};
+}
+
 }  // namespace
 
 Result<api::BackendPlan> plan_for(const api::PlanRequest& request, InstructionSet set) {
@@ -119,6 +127,7 @@ const api::BackendEntry& backend_entry() {
       .bind = bind,
       .run = run,
       .run_prerouted = run_prerouted,
+      .route = route,
   };
   return entry;
 }

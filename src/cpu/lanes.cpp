@@ -23,6 +23,25 @@ float amax(const float (&values)[kBlock]) {
   return largest[0];
 }
 
+void store(float x, std::uint16_t* at) {
+  *at = contract::bf16_encode(x);
+}
+void store(float x, float* at) {
+  *at = x;
+}
+
+template <typename Out>
+void sum_rows(const float* const* rows, const float* weights, std::int32_t count, std::int64_t width, Out* output) {
+  for (std::int64_t begin = 0; begin < width; begin += kBlock) {
+    float sum[kBlock] = {};
+    for (std::int32_t i = 0; i < count; ++i) {
+      const float* row = rows[i] + begin;
+      for (int j = 0; j < kBlock; ++j) sum[j] = contract::rn::fma(weights[i], row[j], sum[j]);
+    }
+    for (int j = 0; j < kBlock; ++j) store(sum[j], output + begin + j);
+  }
+}
+
 }  // namespace
 
 void score_experts(const float* logits, const float* bias, std::int32_t experts, float* mixing, float* choice) {
@@ -42,14 +61,12 @@ float swiglu_requantise(const float* up, const float* gate, std::uint8_t* codes)
 
 void weighted_sum(const float* const* rows, const float* weights, std::int32_t count, std::int64_t width,
                   std::uint16_t* output) {
-  for (std::int64_t begin = 0; begin < width; begin += kBlock) {
-    float sum[kBlock] = {};
-    for (std::int32_t i = 0; i < count; ++i) {
-      const float* row = rows[i] + begin;
-      for (int j = 0; j < kBlock; ++j) sum[j] = contract::rn::fma(weights[i], row[j], sum[j]);
-    }
-    for (int j = 0; j < kBlock; ++j) output[begin + j] = contract::bf16_encode(sum[j]);
-  }
+  sum_rows(rows, weights, count, width, output);
+}
+
+void weighted_sum(const float* const* rows, const float* weights, std::int32_t count, std::int64_t width,
+                  float* output) {
+  sum_rows(rows, weights, count, width, output);
 }
 
 }  // namespace blockmoe::cpu

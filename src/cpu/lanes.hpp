@@ -14,9 +14,11 @@ void score_experts(const float* logits, const float* bias, std::int32_t experts,
 /// codes[128] and the returned scale of silu(gate) * up, [128] each.
 float swiglu_requantise(const float* up, const float* gate, std::uint8_t* codes);
 
-/// output[width] = bf16 of the sum of weights[i] * rows[i], taken in order; zeros where count is 0. width is a multiple
-/// of 128.
+/// output[width] = the sum of weights[i] * rows[i], taken in order, rounded to bf16 or as it is; zeros where count is 0.
+/// width is a multiple of 128.
 void weighted_sum(const float* const* rows, const float* weights, std::int32_t count, std::int64_t width,
                   std::uint16_t* output);
+void weighted_sum(const float* const* rows, const float* weights, std::int32_t count, std::int64_t width,
+                  float* output);
 
 }  // namespace blockmoe::cpu

@@ -88,9 +88,15 @@ Best<contract::kMaxTopK> choose_experts(const contract::Geometry& g, const PerEx
   return best;
 }
 
-void route_token(const Call& call, const PerExpert& bias, std::int64_t token, LocalPick* picks, std::int32_t* count) {
-  const contract::Geometry& g = call.geometry;
-  const contract::Activations& a = call.activations;
+PerExpert load_bias(const contract::Geometry& g, const contract::Weights& w) {
+  PerExpert bias{};
+  if (w.routing_bias != nullptr) load_floats(w.routing_bias, w.routing_bias_type, 0, g.experts, bias.data());
+  return bias;
+}
+
+// The token's picks over all ranks: experts and weights [top_k] out.
+void pick_experts(const contract::Geometry& g, const contract::Activations& a, const PerExpert& bias, float factor,
+                  std::int64_t token, std::int32_t* experts, float* weights) {
   PerExpert logits;
   PerExpert mixing;
   PerExpert choice;
@@ -102,31 +108,49 @@ void route_token(const Call& call, const PerExpert& bias, std::int64_t token, Lo
   for (std::int32_t i = 0; i < g.top_k; ++i) {
     sum = contract::rn::add(sum, mixing[static_cast<std::size_t>(best.number(i))]);
   }
-  *count = 0;
   for (std::int32_t i = 0; i < g.top_k; ++i) {
-    const std::int32_t expert = best.number(i);
-    const std::int64_t local = std::int64_t{expert} - call.weights.local_expert_offset;
-    if (local < 0 || local >= g.local_experts) continue;
-    const float s = mixing[static_cast<std::size_t>(expert)];
-    picks[(*count)++] = {static_cast<std::int32_t>(local),
-                         contract::routing_weight(s, sum, call.weights.routed_scaling_factor), -1};
+    experts[i] = best.number(i);
+    weights[i] = contract::routing_weight(mixing[static_cast<std::size_t>(experts[i])], sum, factor);
   }
+}
+
+void route_token(const Call& call, const PerExpert& bias, std::int64_t token, LocalPick* picks, std::int32_t* count) {
+  const contract::Geometry& g = call.geometry;
+  std::array<std::int32_t, contract::kMaxTopK> experts;
+  std::array<float, contract::kMaxTopK> weights;
+  pick_experts(g, call.activations, bias, call.weights.routed_scaling_factor, token, experts.data(), weights.data());
+  *count = 0;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(g.top_k); ++i) {
+    const std::int64_t local = std::int64_t{experts[i]} - call.weights.local_expert_offset;
+    if (local < 0 || local >= g.local_experts) continue;
+    picks[(*count)++] = {static_cast<std::int32_t>(local), weights[i], -1};
+  }
+}
+
+// each(token) for `tokens` of them, on the pool.
+template <typename Each>
+void for_each_token(ThreadPool& pool, std::int64_t tokens, const Each& each) {
+  pool.for_each((tokens + kTokensPerTask - 1) / kTokensPerTask, [&](std::int64_t task, int) {
+    const std::int64_t end = std::min(tokens, (task + 1) * kTokensPerTask);
+    for (std::int64_t t = task * kTokensPerTask; t < end; ++t) each(t);
+  });
 }
 
 }  // namespace
 
 void route(const Call& call, const TokenBlock& block) {
-  const contract::Weights& w = call.weights;
-  PerExpert bias{};
-  if (w.routing_bias != nullptr) {
-    load_floats(w.routing_bias, w.routing_bias_type, 0, call.geometry.experts, bias.data());
-  }
-  const std::int64_t tasks = (block.count + kTokensPerTask - 1) / kTokensPerTask;
-  call.pool.for_each(tasks, [&](std::int64_t task, int) {
-    const std::int64_t end = std::min(block.count, (task + 1) * kTokensPerTask);
-    for (std::int64_t t = task * kTokensPerTask; t < end; ++t) {
-      route_token(call, bias, block.first + t, call.picks_of(t), call.buffers.pick_count + t);
-    }
+  const PerExpert bias = load_bias(call.geometry, call.weights);
+  for_each_token(call.pool, block.count, [&](std::int64_t t) {
+    route_token(call, bias, block.first + t, call.picks_of(t), call.buffers.pick_count + t);
+  });
+}
+
+void route_alone(const contract::Geometry& g, const contract::Weights& weights,
+                 const contract::Activations& activations, const contract::RoutedPicks& picks, ThreadPool& pool) {
+  const PerExpert bias = load_bias(g, weights);
+  for_each_token(pool, activations.tokens, [&](std::int64_t t) {
+    pick_experts(g, activations, bias, weights.routed_scaling_factor, t, picks.experts + t * g.top_k,
+                 picks.weights + t * g.top_k);
   });
 }
 

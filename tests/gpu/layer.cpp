@@ -157,6 +157,12 @@ void DeviceCall::take(const GivenPicks& picks) {
   activations.routing_logits_pitch = 0;
 }
 
+void DeviceCall::want_f32() {
+  f32_output_ = DeviceArray<float>(output_.size());
+  activations.output = f32_output_.get();
+  activations.output_type = contract::FloatType::f32;
+}
+
 kernels::Device device_here() {
   cudaDeviceProp properties{};
   EXPECT_EQ(cudaSuccess, cudaGetDeviceProperties(&properties, 0));

@@ -82,10 +82,15 @@ class DeviceCall {
   std::vector<std::uint16_t> output() const { return output_.host(); }
   void poison_output() { output_.fill(0xff); }
 
+  /// From here on the output is f32, poisoned likewise; f32_output() is then what output() was.
+  void want_f32();
+  std::vector<float> f32_output() const { return f32_output_.host(); }
+
  private:
   DeviceArray<std::uint8_t> logits_, bias_, hidden_, w13_, w2_;
   DeviceArray<float> hidden_scale_, w13_scale_, w2_scale_;
   DeviceArray<std::uint16_t> output_;
+  DeviceArray<float> f32_output_;
   DeviceArray<std::int32_t> given_experts_;
   DeviceArray<float> given_weights_;
 };

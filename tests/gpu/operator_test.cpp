@@ -7,6 +7,7 @@
 
 #include "contract/e4m3.h"
 #include "gates.hpp"
+#include "given_picks.hpp"
 #include "gpu_test.hpp"
 #include "layer.hpp"
 #include "routing_reference.hpp"
@@ -134,6 +135,39 @@ TEST_F(OperatorTest, no_tokens_is_a_call_that_writes_nothing) {
     SCOPED_TRACE(name_of(path));
     run_call(call, layer.geometry(), path);
     for (const std::uint16_t x : call.output()) ASSERT_EQ(kPoison, x);
+  }
+}
+
+// An element of the gaps keeps its poison, which rounds to itself.
+std::vector<std::uint16_t> rounded(const std::vector<float>& values) {
+  std::vector<std::uint16_t> all;
+  all.reserve(values.size());
+  for (const float x : values) all.push_back(contract::bits_of(x) == 0xffffffffU ? kPoison : contract::bf16_encode(x));
+  return all;
+}
+
+// The longest call's rows travel in bf16, and on hopper its products write the rows of tokens without a local pick.
+TEST_F(OperatorTest, an_f32_output_rounds_to_the_bf16_outputs_bits) {
+  for (const std::int64_t tokens : {1, 33, 300, 8000}) {
+    for (const std::int64_t extra_pitch : {0, 1}) {
+      LayerOptions options = small_options(tokens);
+      options.extra_pitch = extra_pitch;
+      const Layer layer = draw_layer(options);
+      const HostCall host(layer);
+      const GivenPicks picks = picks_of_routing(layer.geometry(), host.weights, host.activations);
+      for (const Path path : paths_here(layer.geometry())) {
+        SCOPED_TRACE(std::string(name_of(path)) + " T " + std::to_string(tokens));
+        const auto expected = output_of(layer, path);
+        DeviceCall call(layer);
+        call.want_f32();
+        run_call(call, layer.geometry(), path);
+        EXPECT_TRUE(expected == rounded(call.f32_output()));
+        call.want_f32();
+        call.take(picks);
+        run_call(call, layer.geometry(), path);
+        EXPECT_TRUE(expected == rounded(call.f32_output()));
+      }
+    }
   }
 }
 

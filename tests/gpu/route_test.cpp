@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "contract/e4m3.h"
+#include "given_picks.hpp"
 #include "gpu_test.hpp"
 #include "layer.hpp"
 #include "routing_reference.hpp"
@@ -154,6 +155,38 @@ std::int64_t wrong_tokens(const Layer& layer, Launch launch = Launch::route) {
   return wrong;
 }
 
+// Tokens whose picks by a call that only routes differ from the reference's over all ranks, or of which a pick is missing.
+std::int64_t wrong_tokens_alone(const Layer& layer) {
+  const HostCall host(layer);
+  const DeviceCall device(layer);
+  const Geometry& g = layer.geometry();
+  kernels::Bound bound;
+  bound.plan.request.geometry = g;
+  bound.weights = device.weights;
+  EXPECT_TRUE(stages::prepare_routing().ok());
+  const auto slots = static_cast<std::size_t>(layer.tokens() * g.top_k);
+  const DeviceArray<std::int32_t> experts(slots);
+  const DeviceArray<float> weights(slots);
+  const kernels::Error error =
+      kernels::launch_route(bound, device.activations, {experts.get(), weights.get()}, nullptr);
+  EXPECT_TRUE(error.ok()) << error.kernel << ": " << kernels::error_text(error);
+
+  const GivenPicks expected = picks_of_routing(g, host.weights, host.activations);
+  const std::vector<std::int32_t> found = experts.host();
+  const std::vector<float> found_weights = weights.host();
+  std::int64_t wrong = 0;
+  for (std::int64_t t = 0; t < layer.tokens(); ++t) {
+    bool right = true;
+    for (std::int32_t j = 0; j < g.top_k; ++j) {
+      const auto at = static_cast<std::size_t>(t * g.top_k + j);
+      right = right && found[at] == expected.expert(t, j) &&
+              contract::bits_of(found_weights[at]) == contract::bits_of(expected.weight(t, j));
+    }
+    wrong += right ? 0 : 1;
+  }
+  return wrong;
+}
+
 struct GroupingCase {
   int experts, local_experts, top_k, n_group, topk_group;
 };
@@ -197,6 +230,8 @@ TEST_F(RouteTest, every_grouping_and_every_kind_of_logits_give_the_references_bi
       const Kind bias = seed % 7 == 0 ? Kind::special : seed % 2 == 0 ? Kind::normal : kind;
       EXPECT_EQ(0, wrong_tokens(routing_layer(options, kind, bias)))
           << text(c) << " logits of kind " << static_cast<int>(kind) << " seed " << options.seed;
+      EXPECT_EQ(0, wrong_tokens_alone(routing_layer(options, kind, bias)))
+          << text(c) << " alone, logits of kind " << static_cast<int>(kind) << " seed " << options.seed;
     }
   }
 }

@@ -37,6 +37,10 @@ class NumPy:
         """bf16, every element NaN."""
         return np.full((tokens, width), 0x7FC0, np.uint16)
 
+    def host(self, tensor: Any) -> np.ndarray:
+        """A tensor of a type that NumPy has."""
+        return np.asarray(tensor)
+
     def bits(self, output: Any) -> np.ndarray:
         """A bf16 tensor as uint16, on the host."""
         return np.asarray(output).view(np.uint16)
@@ -70,6 +74,9 @@ class Torch:
 
     def output(self, tokens: int, width: int) -> Any:
         return self.torch.full((tokens, width), float("nan"), dtype=self.torch.bfloat16, device=self.device)
+
+    def host(self, tensor: Any) -> np.ndarray:
+        return tensor.cpu().numpy()
 
     def bits(self, output: Any) -> np.ndarray:
         return output.cpu().view(self.torch.uint16).numpy()

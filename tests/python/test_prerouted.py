@@ -1,5 +1,6 @@
 """Calls that their caller has routed."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -46,6 +47,42 @@ def test_a_bound_plan_gives_the_bits_of_one_call(framework):
     output = framework.output(5, 256)
     assert plan.bind(blockmoe.Weights(**given)).run_prerouted(*step, output) is output
     np.testing.assert_array_equal(framework.bits(output), framework.bits(whole))
+
+
+def bound_plan(framework, layer):
+    given = arguments(framework, layer)
+    step = {name: given.pop(name) for name in ("routing_logits", "hidden_states", "hidden_states_scale")}
+    device = "cuda" if framework.cuda else "cpu"
+    plan = blockmoe.Plan(8, device, experts=16, local_experts=16, hidden=256, intermediate=128, **layer.routing)
+    return plan.bind(blockmoe.Weights(**given)), step
+
+
+def test_the_picks_of_routing_alone_give_the_routed_calls_bits(framework):
+    bound, step = bound_plan(framework, random_layer(5))
+    routed = bound.run(**step)
+    ids, weights = bound.route(step["routing_logits"])
+    hidden = (step["hidden_states"], step["hidden_states_scale"])
+    np.testing.assert_array_equal(framework.bits(bound.run_prerouted(ids, weights, *hidden)), framework.bits(routed))
+    expected_ids, expected_weights = picks_of(random_layer(5))
+    np.testing.assert_array_equal(framework.host(ids), expected_ids)
+    np.testing.assert_allclose(framework.host(weights), expected_weights, rtol=1e-6)
+    given = (framework.tensor(np.zeros((5, 4), np.int32)), framework.tensor(np.zeros((5, 4), np.float32)))
+    found = bound.route(step["routing_logits"], *given)
+    assert found[0] is given[0] and found[1] is given[1]
+    np.testing.assert_array_equal(framework.host(given[0]), expected_ids)
+
+
+def test_an_f32_output_rounds_to_the_bf16_outputs_bits(framework):
+    layer = random_layer(5)
+    bound, step = bound_plan(framework, layer)
+    expected = framework.bits(bound.run(**step))
+    output = framework.tensor(np.full((5, 256), np.nan, np.float32))
+    assert bound.run(**step, output=output) is output
+    rounded = framework.host(output).astype(ml_dtypes.bfloat16).view(np.uint16)
+    np.testing.assert_array_equal(rounded, expected)
+    again = framework.tensor(np.full((5, 256), np.nan, np.float32))
+    blockmoe.fused_moe(**arguments(framework, layer), **layer.routing, output=again)
+    np.testing.assert_array_equal(framework.host(again), framework.host(output))
 
 
 def test_picks_that_are_not_here_are_skipped(framework):

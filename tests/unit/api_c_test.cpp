@@ -158,6 +158,25 @@ TEST_F(ApiC, runs_on_the_callers_picks) {
   EXPECT_EQ(fakes().activations.hidden_scale, activations.hidden_states_scale.data);
 }
 
+TEST_F(ApiC, routes_alone) {
+  bind();
+  const std::int64_t shape[] = {16, 8};
+  blockmoe_tensor ids = blockmoe_tensor_contiguous(&call_, BLOCKMOE_INT32, BLOCKMOE_DEVICE_CPU, 0, 2, shape);
+  const blockmoe_tensor weights =
+      blockmoe_tensor_contiguous(output_, BLOCKMOE_FLOAT32, BLOCKMOE_DEVICE_CPU, 0, 2, shape);
+  const auto route = [&] {
+    return blockmoe_bound_plan_route(bound_, &call_.activations.routing_logits, &ids, &weights, nullptr, &error_);
+  };
+  ids.shape[1] = 4;
+  expect_refused(route(),
+                 "topk_ids: shape [16, 4], expected [16, 8] (routing_logits is [16, 256], as many picks as the plan's "
+                 "top_k)");
+  ids.shape[1] = 8;
+  EXPECT_EQ(route(), BLOCKMOE_OK) << error_.message;
+  EXPECT_EQ(fakes().routed.experts, ids.data);
+  EXPECT_EQ(fakes().routed.weights, weights.data);
+}
+
 // ---- refusals
 
 TEST_F(ApiC, messages_are_those_of_the_library) {
@@ -216,8 +235,38 @@ TEST_F(ApiC, null_arguments_are_named) {
   expect_null(run_prerouted_with(nullptr, &prerouted, &call_.output), "bound");
   expect_null(run_prerouted_with(bound_, nullptr, &call_.output), "activations");
   expect_null(run_prerouted_with(bound_, &prerouted, nullptr), "output");
+  const blockmoe_tensor* const some = &call_.output;
+  expect_null(blockmoe_bound_plan_route(nullptr, some, some, some, nullptr, &error_), "bound");
+  expect_null(blockmoe_bound_plan_route(bound_, nullptr, some, some, nullptr, &error_), "routing_logits");
+  expect_null(blockmoe_bound_plan_route(bound_, some, nullptr, some, nullptr, &error_), "topk_ids");
+  expect_null(blockmoe_bound_plan_route(bound_, some, some, nullptr, nullptr, &error_), "topk_weights");
   EXPECT_EQ(plan, nullptr);
   EXPECT_EQ(bound, nullptr);
+}
+
+TEST_F(ApiC, a_group_names_what_is_missing) {
+  blockmoe_ep_group* group = nullptr;
+  expect_refused(blockmoe_ep_group_create(nullptr, 16, &call_.device, nullptr, nullptr, nullptr, &group, &error_),
+                 "layer: null, expected an address");
+  expect_refused(
+      blockmoe_ep_group_create(&call_.geometry, 16, &call_.device, nullptr, nullptr, nullptr, nullptr, &error_),
+      "group: null, expected an address");
+  blockmoe_ep_options options = blockmoe_ep_options_init();
+  options.struct_size = 20;
+  expect_refused(
+      blockmoe_ep_group_create(&call_.geometry, 16, &call_.device, nullptr, &options, nullptr, &group, &error_),
+      "ep_options.struct_size: 20, expected 56 or another version's size, as the struct's initialiser sets it");
+  EXPECT_NE(blockmoe_ep_group_create(&call_.geometry, 16, &call_.device, nullptr, nullptr, nullptr, &group, &error_),
+            BLOCKMOE_OK);  // a group is of GPUs
+  EXPECT_EQ(group, nullptr);
+  EXPECT_EQ(blockmoe_ep_group_rank(nullptr), -1);
+  EXPECT_STREQ(blockmoe_ep_group_explain(nullptr), "");
+  blockmoe_ep_group_destroy(nullptr);
+  blockmoe_bound_ep_group_destroy(nullptr);
+  expect_refused(blockmoe_ep_group_check(nullptr, nullptr, 1, &error_), "group: null, expected an address");
+  expect_refused(
+      blockmoe_bound_ep_group_run(nullptr, &call_.activations, &call_.output, nullptr, 0, nullptr, 0, &error_),
+      "bound: null, expected an address");
 }
 
 TEST_F(ApiC, a_null_plan_tells_nothing_and_is_destroyed) {

@@ -42,7 +42,7 @@ Status run(const api::PlanRequest& request, const api::BackendPlan&, const api::
   }
   for (std::int64_t token = 0; token < call.tokens; ++token) {
     for (std::int64_t column = 0; column < request.geometry.hidden; ++column) {
-      call.output[token * call.output_pitch + column] = kWritten;
+      static_cast<std::uint16_t*>(call.output)[token * call.output_pitch + column] = kWritten;
     }
   }
   return {};
@@ -55,6 +55,15 @@ Status run_prerouted(const api::PlanRequest& request, const api::BackendPlan& pl
   return run(request, plan, binding, weights, call, workspace, stream);
 }
 
+Status route(const api::PlanRequest&, const api::BackendPlan&, const api::BackendBinding&, const contract::Weights&,
+             const contract::Activations& call, const contract::RoutedPicks& picks, Stream stream) {
+  ++fakes().runs;
+  fakes().activations = call;
+  fakes().routed = picks;
+  fakes().stream = stream;
+  return {};
+}
+
 constexpr api::BackendEntry kHopper = {Backend::hopper,
                                        "hopper",
                                        DeviceType::cuda,
@@ -65,6 +74,7 @@ constexpr api::BackendEntry kHopper = {Backend::hopper,
                                        [](const api::PlanRequest& request) { return plan(request, "hopper/fake"); },
                                        bind,
                                        run,
+                                       nullptr,
                                        nullptr};
 
 constexpr api::BackendEntry kPortable = {Backend::portable,
@@ -77,6 +87,7 @@ constexpr api::BackendEntry kPortable = {Backend::portable,
                                          [](const api::PlanRequest& request) { return plan(request, "portable/fake"); },
                                          bind,
                                          run,
+                                         nullptr,
                                          nullptr};
 
 constexpr api::BackendEntry kCpu = {Backend::cpu,
@@ -86,7 +97,8 @@ constexpr api::BackendEntry kCpu = {Backend::cpu,
                                     [](const api::PlanRequest& request) { return plan(request, "cpu/fake"); },
                                     bind,
                                     run,
-                                    run_prerouted};
+                                    run_prerouted,
+                                    route};
 
 }  // namespace
 

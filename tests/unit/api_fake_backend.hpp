@@ -26,7 +26,8 @@ struct FakeBackends {
   api::PlanRequest request;   // of the last plan()
   contract::Weights weights;  // of the last run()
   contract::Activations activations;
-  contract::Picks picks;  // of the last run_prerouted()
+  contract::Picks picks;         // of the last run_prerouted()
+  contract::RoutedPicks routed;  // of the last route()
   void* workspace = nullptr;
   Stream stream = nullptr;
   std::mutex last;  // guards the record of the last call

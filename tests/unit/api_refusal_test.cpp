@@ -355,7 +355,9 @@ const std::vector<Refusal> kRunRefusals = {
      "output: absent, expected [16, 7168] (hidden_states is [16, 7168])"},
     {"output_shape", [](Call& c) { c.output.shape[0] = 17; },
      "output: shape [17, 7168], expected [16, 7168] (hidden_states is [16, 7168])"},
-    {"output_type", [](Call& c) { c.output.dtype = DType::float32; }, "output: type float32, expected bfloat16"},
+    {"output_type", [](Call& c) { c.output.dtype = DType::int32; }, "output: type int32, expected bfloat16 or float32"},
+    {"output_pitch_of_f32", [](Call& c) { c.output.dtype = DType::float32, c.output.stride[0] = 7170; },
+     "output: row pitch 7170 elements, expected a multiple of 4 from 7168 to 2147483648"},
     {"output_device", [](Call& c) { c.output.device.type = DeviceType::cuda; },
      "output: device cuda:0, expected cpu (the plan's device)"},
     {"output_columns_with_gaps", [](Call& c) { c.output.stride = {14336, 2}; },
@@ -508,6 +510,93 @@ TEST(ApiPrerouted, a_backend_that_takes_no_picks_says_so) {
   const Status status = call.run_prerouted();
   EXPECT_EQ(status.code(), StatusCode::unsupported);
   EXPECT_EQ(status.message(), "topk_ids: the backend hopper takes no picks");
+  EXPECT_EQ(fakes().runs, 0);
+}
+
+// ---- BoundPlan::route
+
+struct RouteCall : Call {
+  Tensor logits = activations.routing_logits;
+  Tensor ids = Tensor::contiguous(address(10), DType::int32, {}, {kTokens, 8});
+  Tensor id_weights = Tensor::contiguous(address(11), DType::float32, {}, {kTokens, 8});
+
+  Status route() const {
+    const Result<BoundPlan> bound = bind();
+    return bound.ok() ? bound.value().route(logits, ids, id_weights) : bound.status();
+  }
+};
+
+struct RouteRefusal {
+  const char* name;
+  void (*change)(RouteCall&);
+  const char* message;
+};
+
+class ApiRouteRefusal : public testing::TestWithParam<RouteRefusal> {};
+
+TEST_P(ApiRouteRefusal, names_the_argument) {
+  reset_fakes();
+  RouteCall call;
+  GetParam().change(call);
+  const Status status = call.route();
+  EXPECT_EQ(status.code(), StatusCode::invalid_argument);
+  EXPECT_EQ(status.message(), GetParam().message);
+  EXPECT_EQ(fakes().runs, 0);
+}
+
+const std::vector<RouteRefusal> kRouteRefusals = {
+    {"logits_absent", [](RouteCall& c) { c.logits = Tensor(); },
+     "routing_logits: absent, expected [T, 256] ([T, E] of the plan)"},
+    {"logits_width", [](RouteCall& c) { c.logits.shape[1] = 128; },
+     "routing_logits: shape [16, 128], expected [16, 256] ([T, E] of the plan)"},
+    {"logits_type", [](RouteCall& c) { c.logits.dtype = DType::int32; },
+     "routing_logits: type int32, expected float32 or bfloat16"},
+    {"tokens", [](RouteCall& c) { c.logits.shape[0] = 4097; },
+     "routing_logits: T = 4097, expected 0 to 4096 (max_tokens of the plan)"},
+    {"ids_tokens", [](RouteCall& c) { c.ids.shape[0] = 15; },
+     "topk_ids: shape [15, 8], expected [16, 8] (routing_logits is [16, 256], as many picks as the plan's top_k)"},
+    {"ids_type", [](RouteCall& c) { c.ids.dtype = DType::float32; }, "topk_ids: type float32, expected int32"},
+    {"ids_with_gaps", [](RouteCall& c) { c.ids.stride[0] = 12; },
+     "topk_ids: strides [12, 1], expected [8, 1] (no gaps)"},
+    {"ids_null", [](RouteCall& c) { c.ids.data = nullptr; },
+     "topk_ids: null data, expected the address of its first element"},
+    {"weights_type", [](RouteCall& c) { c.id_weights.dtype = DType::bfloat16; },
+     "topk_weights: type bfloat16, expected float32"},
+    {"weights_picks", [](RouteCall& c) { c.id_weights.shape[1] = 4; },
+     "topk_weights: shape [16, 4], expected [16, 8] (topk_ids is [16, 8])"},
+    {"ids_on_weights", [](RouteCall& c) { c.ids.data = moved(c.id_weights.data, 4); },
+     "topk_ids: overlaps topk_weights, expected memory of its own"},
+    {"ids_on_logits", [](RouteCall& c) { c.ids.data = c.logits.data; },
+     "topk_ids: overlaps routing_logits, expected memory of its own"},
+    {"weights_on_bias", [](RouteCall& c) { c.id_weights.data = c.weights.routing_bias.data; },
+     "topk_weights: overlaps routing_bias, expected memory of its own"},
+};
+
+INSTANTIATE_TEST_SUITE_P(table, ApiRouteRefusal, testing::ValuesIn(kRouteRefusals),
+                         [](const auto& tested) { return tested.param.name; });
+
+TEST(ApiRoute, arguments_reach_the_backend_as_they_are) {
+  reset_fakes();
+  RouteCall call;
+  call.logits.stride[0] = 300;
+  const Status status = call.route();
+  EXPECT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(fakes().runs, 1);
+  EXPECT_EQ(fakes().activations.tokens, kTokens);
+  EXPECT_EQ(fakes().activations.routing_logits, address(6));
+  EXPECT_EQ(fakes().activations.routing_logits_pitch, 300);
+  EXPECT_EQ(fakes().routed.experts, address(10));
+  EXPECT_EQ(fakes().routed.weights, address(11));
+}
+
+TEST(ApiRoute, no_token_looks_at_no_address) {
+  reset_fakes();
+  RouteCall call;
+  for (Tensor* tensor : {&call.logits, &call.ids, &call.id_weights}) {
+    tensor->data = nullptr;
+    tensor->shape[0] = 0;
+  }
+  EXPECT_TRUE(call.route().ok());
   EXPECT_EQ(fakes().runs, 0);
 }
 

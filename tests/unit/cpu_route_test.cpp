@@ -66,6 +66,24 @@ void expect_picks(const CallRecipe& recipe) {
   }
 }
 
+// The same of all ranks' experts.
+void expect_all_picks(const CallRecipe& recipe) {
+  const RandomCall call(recipe);
+  cpu::ThreadPool pool(2);
+  const auto picks = static_cast<std::size_t>(recipe.geometry.top_k);
+  std::vector<std::int32_t> experts(static_cast<std::size_t>(recipe.tokens) * picks, -2);
+  std::vector<float> weights(experts.size(), -1.0F);
+  cpu::route_alone(recipe.geometry, call.weights(), call.activations(), {experts.data(), weights.data()}, pool);
+  for (std::int64_t t = 0; t < recipe.tokens; ++t) {
+    std::size_t at = static_cast<std::size_t>(t) * picks;
+    for (const ReferencePick& pick : reference_picks(call, t)) {
+      EXPECT_EQ(experts[at], pick.expert) << "token " << t << " of " << recipe;
+      EXPECT_EQ(std::bit_cast<std::uint32_t>(weights[at]), std::bit_cast<std::uint32_t>(pick.weight)) << recipe;
+      ++at;
+    }
+  }
+}
+
 struct Hostile {
   const char* name;
   Logits logits;
@@ -88,6 +106,7 @@ TEST_P(CpuRoute, picks_and_weights_are_those_of_brute_force_bit_for_bit) {
     recipe.logits = GetParam().logits;
     recipe.bias = GetParam().bias;
     expect_picks(recipe);
+    expect_all_picks(recipe);
   }
 }
 
@@ -114,6 +133,7 @@ TEST(CpuRouteLocal, experts_outside_the_model_get_no_rows) {
     recipe.tokens = 20;
     recipe.local_expert_offset = offset;
     expect_picks(recipe);
+    expect_all_picks(recipe);
   }
 }
 

@@ -65,6 +65,40 @@ Activations public_activations(const RandomCall& call, std::int64_t first, std::
   return activations;
 }
 
+PreroutedActivations prerouted_activations(const RandomCall& call, const std::vector<std::int32_t>& ids,
+                                           const std::vector<float>& weights) {
+  const std::int64_t tokens = call.recipe().tokens;
+  const std::int64_t picks = call.geometry().top_k;
+  const Activations whole = public_activations(call, 0, tokens);
+  PreroutedActivations activations;
+  activations.topk_ids = Tensor::contiguous(ids.data(), DType::int32, {}, {tokens, picks});
+  activations.topk_weights = Tensor::contiguous(weights.data(), DType::float32, {}, {tokens, picks});
+  activations.hidden_states = whole.hidden_states;
+  activations.hidden_states_scale = whole.hidden_states_scale;
+  return activations;
+}
+
+// run(bound, workspace) on the call's plan; its Status is an expectation of the running test.
+template <typename Run>
+void on_bound_plan(const RandomCall& call, int threads, const Run& run) {
+  Options options;
+  options.backend = Backend::cpu;
+  options.gate_first = call.recipe().gate_first;
+  options.max_threads = threads;
+  const Result<DeviceInfo> device = query_device(Device{});
+  const Result<Plan> plan =
+      Plan::create(public_geometry(call.geometry()), call.recipe().tokens, device.value(), options);
+  ASSERT_TRUE(plan.ok()) << plan.status().message() << ": " << call.recipe();
+  const Result<BoundPlan> bound = plan.value().bind(public_weights(call));
+  ASSERT_TRUE(bound.ok()) << bound.status().message() << ": " << call.recipe();
+  const WorkspaceNeed need = plan.value().workspace();
+  // Garbage, where a plan doesn't ask for zeros.
+  std::vector<std::uint8_t> workspace(need.bytes + need.alignment, need.init == WorkspaceInit::anything ? 0xa5 : 0);
+  std::uint8_t* const aligned = workspace.data() + to_alignment(workspace.data(), need.alignment);
+  const Status status = run(bound.value(), Workspace{aligned, need.bytes});
+  EXPECT_TRUE(status.ok()) << status.message() << ": " << call.recipe();
+}
+
 // A call of `count` tokens: run(bound, output, workspace) makes it.
 template <typename Run>
 LibraryOutput run_call(const RandomCall& call, std::int64_t count, int threads, const Run& run) {
@@ -74,31 +108,10 @@ LibraryOutput run_call(const RandomCall& call, std::int64_t count, int threads, 
   output.pitch = output.width + (call.recipe().pitched ? 24 : 0);
   output.memory.assign(static_cast<std::size_t>(count * output.pitch) + 3 * kGuard, kUntouched);
   output.first = kGuard + to_alignment(output.memory.data() + kGuard, 256) / sizeof(std::uint16_t);
-
-  Options options;
-  options.backend = Backend::cpu;
-  options.gate_first = call.recipe().gate_first;
-  options.max_threads = threads;
-  const Result<DeviceInfo> device = query_device(Device{});
-  const Result<Plan> plan =
-      Plan::create(public_geometry(call.geometry()), call.recipe().tokens, device.value(), options);
-  if (!plan.ok()) {
-    ADD_FAILURE() << plan.status().message() << ": " << call.recipe();
-    return output;
-  }
-  const Result<BoundPlan> bound = plan.value().bind(public_weights(call));
-  if (!bound.ok()) {
-    ADD_FAILURE() << bound.status().message() << ": " << call.recipe();
-    return output;
-  }
-  const WorkspaceNeed need = plan.value().workspace();
-  // Garbage, where a plan doesn't ask for zeros.
-  std::vector<std::uint8_t> workspace(need.bytes + need.alignment, need.init == WorkspaceInit::anything ? 0xa5 : 0);
-  std::uint8_t* const aligned = workspace.data() + to_alignment(workspace.data(), need.alignment);
   const Tensor rows =
       Tensor::pitched(output.memory.data() + output.first, DType::bfloat16, {}, count, output.width, output.pitch);
-  const Status status = run(bound.value(), rows, Workspace{aligned, need.bytes});
-  EXPECT_TRUE(status.ok()) << status.message() << ": " << call.recipe();
+  on_bound_plan(call, threads,
+                [&](const BoundPlan& bound, const Workspace& workspace) { return run(bound, rows, workspace); });
   return output;
 }
 
@@ -127,17 +140,48 @@ LibraryOutput run_tokens(const RandomCall& call, std::int64_t first, std::int64_
 
 LibraryOutput run_prerouted(const RandomCall& call, const std::vector<std::int32_t>& ids,
                             const std::vector<float>& weights) {
+  const PreroutedActivations activations = prerouted_activations(call, ids, weights);
+  return run_call(call, call.recipe().tokens, 0,
+                  [&](const BoundPlan& bound, const Tensor& output, const Workspace& workspace) {
+                    return bound.run_prerouted(activations, output, workspace);
+                  });
+}
+
+LibraryPicks route(const RandomCall& call) {
   const std::int64_t tokens = call.recipe().tokens;
   const std::int64_t picks = call.geometry().top_k;
-  const Activations whole = public_activations(call, 0, tokens);
-  PreroutedActivations activations;
-  activations.topk_ids = Tensor::contiguous(ids.data(), DType::int32, {}, {tokens, picks});
-  activations.topk_weights = Tensor::contiguous(weights.data(), DType::float32, {}, {tokens, picks});
-  activations.hidden_states = whole.hidden_states;
-  activations.hidden_states_scale = whole.hidden_states_scale;
-  return run_call(call, tokens, 0, [&](const BoundPlan& bound, const Tensor& output, const Workspace& workspace) {
-    return bound.run_prerouted(activations, output, workspace);
+  LibraryPicks routed;
+  routed.ids.assign(static_cast<std::size_t>(tokens * picks), -2);
+  routed.weights.assign(routed.ids.size(), -1.0F);
+  on_bound_plan(call, 0, [&](const BoundPlan& bound, const Workspace&) {
+    return bound.route(public_activations(call, 0, tokens).routing_logits,
+                       Tensor::contiguous(routed.ids.data(), DType::int32, {}, {tokens, picks}),
+                       Tensor::contiguous(routed.weights.data(), DType::float32, {}, {tokens, picks}));
   });
+  return routed;
+}
+
+std::vector<float> run_f32(const RandomCall& call, const LibraryPicks* picks) {
+  constexpr float kUnwritten = -12345.0F;
+  const std::int64_t tokens = call.recipe().tokens;
+  const std::int64_t width = call.geometry().hidden;
+  const std::int64_t pitch = width + (call.recipe().pitched ? 12 : 0);
+  std::vector<float> memory(static_cast<std::size_t>(tokens * pitch) + 2 * kGuard, kUnwritten);
+  float* const first = memory.data() + to_alignment(memory.data(), 256) / sizeof(float);
+  const Tensor rows = Tensor::pitched(first, DType::float32, {}, tokens, width, pitch);
+  on_bound_plan(call, 0, [&](const BoundPlan& bound, const Workspace& workspace) {
+    return picks == nullptr
+               ? bound.run(public_activations(call, 0, tokens), rows, workspace)
+               : bound.run_prerouted(prerouted_activations(call, picks->ids, picks->weights), rows, workspace);
+  });
+  std::vector<float> packed;
+  for (const float& element : memory) {
+    const std::int64_t at = &element - first;
+    const bool in_rows = at >= 0 && at < tokens * pitch && at % pitch < width;
+    if (in_rows) packed.push_back(element);
+    EXPECT_TRUE(in_rows || element == kUnwritten) << at;
+  }
+  return packed;
 }
 
 LibraryOutput run_library(const RandomCall& call, int threads) {

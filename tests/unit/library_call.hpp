@@ -31,6 +31,17 @@ LibraryOutput run_tokens(const RandomCall& call, std::int64_t first, std::int64_
 LibraryOutput run_prerouted(const RandomCall& call, const std::vector<std::int32_t>& ids,
                             const std::vector<float>& weights);
 
+/// The call's picks over all ranks, both [T, top_k].
+struct LibraryPicks {
+  std::vector<std::int32_t> ids;
+  std::vector<float> weights;
+};
+LibraryPicks route(const RandomCall& call);
+
+/// The whole call, on `picks` where there are any, into an f32 output: [T, H] without gaps. Fails the running test when
+/// anything but the rows was written.
+std::vector<float> run_f32(const RandomCall& call, const LibraryPicks* picks = nullptr);
+
 LibraryOutput run_library(const RandomCall& call, int threads = 0);
 
 }  // namespace blockmoe::test

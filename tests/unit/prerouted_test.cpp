@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "contract/e4m3.h"
 #include "cpu/run.hpp"
 #include "cpu_call.hpp"
 #include "cpu_reference.hpp"
@@ -36,6 +37,13 @@ std::vector<std::uint16_t> run(const RandomCall& call, const Routing& routing) {
   const LibraryOutput output = run_prerouted(call, routing.ids, routing.weights);
   EXPECT_TRUE(output.surroundings_are_untouched()) << call.recipe();
   return output.packed();
+}
+
+std::vector<std::uint16_t> rounded(const std::vector<float>& values) {
+  std::vector<std::uint16_t> all;
+  all.reserve(values.size());
+  for (const float x : values) all.push_back(contract::bf16_encode(x));
+  return all;
 }
 
 // Half of 16 experts are on this rank; every token picks 4.
@@ -76,6 +84,32 @@ TEST(Prerouted, however_a_call_is_cut_it_gives_the_same_bits) {
     on_picks.given_picks = &picks;
     cpu::run(on_picks);
     EXPECT_EQ(cut.output(), whole) << block_tokens;
+  }
+}
+
+TEST(Prerouted, picks_of_a_call_that_only_routes_are_the_routed_calls) {
+  for (const std::int32_t local_experts : {8, 16}) {
+    CallRecipe recipe = small_recipe();
+    recipe.geometry.local_experts = local_experts;
+    recipe.logits = Logits::special;
+    const RandomCall call(recipe);
+    const LibraryPicks picks = route(call);
+    EXPECT_EQ(run(call, {picks.ids, picks.weights}), run_library(call).packed());
+    EXPECT_EQ(picks.ids, routing_of(call).ids);
+  }
+}
+
+TEST(Prerouted, an_f32_output_rounds_to_the_bf16_outputs_bits) {
+  for (const bool pitched : {false, true}) {
+    CallRecipe recipe = small_recipe();
+    recipe.pitched = pitched;
+    recipe.tokens = 40;
+    recipe.logits = Logits::special;
+    const RandomCall call(recipe);
+    const LibraryPicks picks = route(call);
+    const std::vector<std::uint16_t> expected = run_library(call).packed();
+    EXPECT_EQ(rounded(run_f32(call)), expected);
+    EXPECT_EQ(rounded(run_f32(call, &picks)), expected);
   }
 }
 
