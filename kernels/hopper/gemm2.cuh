@@ -10,6 +10,7 @@
 // Weights need nothing of gemm1: they are on their way while the last of its tiles are being finished.
 #pragma once
 
+#include "contract/requantise.h"
 #include "hopper/product_plan.cuh"
 #include "ptx/barrier.h"
 #include "ptx/stmatrix.h"
@@ -83,7 +84,18 @@ struct Gemm2 {
       }
       constexpr int kStagedColumns = kBlock / 2;  // of a staged row
       auto* const to = static_cast<std::uint8_t*>(params.out) + static_cast<std::int64_t>(h) * 2;
-      std::uint64_t exponents[2] = {};  // of the box's columns, in two rows
+      // One exponent for the box's columns of a row, which its quad of lanes has.
+      float largest[2] = {};
+#pragma unroll
+      for (int i = 0; i < kBoxRows / 2; ++i) {
+        largest[i % 4 / 2] = contract::amax_step(largest[i % 4 / 2], acc[box][i]);
+      }
+      std::uint32_t exponents = stages::short_exponents(largest[0], largest[1]);
+#pragma unroll
+      for (int step = 1; step < 4; step *= 2) {
+        exponents = __vmaxu2(exponents, __shfl_xor_sync(0xffffffffu, exponents, step));
+      }
+      const float scale[2] = {stages::to_short_scale(exponents & 0xffffu), stages::to_short_scale(exponents >> 16)};
 #pragma unroll
       for (int begin = 0; begin < kBoxRows; begin += kStagedColumns) {
         // Lanes 0..7 give the rows of the first 8 x 8 matrix (rows 0..7, columns 0..7), 8..15 of rows 8..15, the others of
@@ -91,32 +103,23 @@ struct Gemm2 {
         std::uint8_t* const staged = own.staging + own.lane % 16 * kStagedRowBytes + own.lane / 16 * 16;
 #pragma unroll
         for (int j = 0; j < kStagedColumns / 8; j += 2) {
-          const float* const x = &acc[box][begin / 2 + 4 * j];  // 16 columns, of which this lane has 4, in two rows
           std::uint32_t fragment[4];
 #pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            float largest = fmaxf(fmaxf(fabsf(x[2 * half]), fabsf(x[2 * half + 1])),
-                                  fmaxf(fabsf(x[2 * half + 4]), fabsf(x[2 * half + 5])));
-#pragma unroll
-            for (int step = 1; step < 4; step *= 2) {
-              largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
-            }
-            const std::uint32_t exponent = stages::short_exponent(largest);
-            const float scale = stages::to_short_scale(exponent);
-            fragment[half] = stages::short_pair(x[2 * half], x[2 * half + 1], scale);
-            fragment[half + 2] = stages::short_pair(x[2 * half + 4], x[2 * half + 5], scale);
-            exponents[half] |= static_cast<std::uint64_t>(exponent) << (begin / 2 + 4 * j);
+          for (int i = 0; i < 4; ++i) {
+            const float* const two = &acc[box][begin / 2 + 4 * j + 2 * i];
+            fragment[i] = stages::short_pair(two[0], two[1], scale[i % 2]);
           }
           ptx::stmatrix_x4(staged + j * 16, fragment);
         }
         own.store(to + begin * 2, static_cast<std::int64_t>(params.hidden) * 2);
       }
       static_assert(kBoxRows / plan::kShortColumns == sizeof(std::uint64_t), "an exponent a byte");
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int row = own.lane / 4 + 8 * half;
-        if (own.lane % 4 != half || row >= own.rows) continue;
-        *reinterpret_cast<std::uint64_t*>(exponents_at(params, own.first_row + row, h)) = exponents[half];
+      constexpr std::uint64_t kInEachByte = 0x0101010101010101u;
+      const int half = own.lane % 4;
+      const int row = own.lane / 4 + 8 * half;
+      if (half < 2 && row < own.rows) {
+        *reinterpret_cast<std::uint64_t*>(exponents_at(params, own.first_row + row, h)) =
+            kInEachByte * (half == 0 ? exponents & 0xffffu : exponents >> 16);
       }
     }
   }
@@ -170,17 +173,16 @@ struct Gemm2 {
       ptx::named_barrier_sync(kWarpgroupBarrier + warpgroup, ptx::kWarpgroupThreads);  // the last rows have left
 #pragma unroll
       for (int j = begin / 8; j < (begin + kStagedRows) / 8 && j < kWidth / 8; ++j) {
-        float scale[2];
+        std::uint32_t exponents = stages::short_exponents(fmaxf(fabsf(acc[4 * j]), fabsf(acc[4 * j + 2])),
+                                                          fmaxf(fabsf(acc[4 * j + 1]), fabsf(acc[4 * j + 3])));
 #pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          float largest = fmaxf(fabsf(acc[4 * j + c]), fabsf(acc[4 * j + 2 + c]));
-#pragma unroll
-          for (int step = 4; step < 32; step *= 2) {
-            largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
-          }
-          const std::uint32_t exponent = stages::short_exponent(largest);
-          scale[c] = stages::to_short_scale(exponent);
-          if (lane < 4) smem.exponent[warpgroup][8 * j + lane * 2 + c][warp] = static_cast<std::uint8_t>(exponent);
+        for (int step = 4; step < 32; step *= 2) {
+          exponents = __vmaxu2(exponents, __shfl_xor_sync(0xffffffffu, exponents, step));
+        }
+        const float scale[2] = {stages::to_short_scale(exponents & 0xffffu), stages::to_short_scale(exponents >> 16)};
+        if (lane < 4) {
+          smem.exponent[warpgroup][8 * j + lane * 2][warp] = static_cast<std::uint8_t>(exponents);
+          smem.exponent[warpgroup][8 * j + lane * 2 + 1][warp] = static_cast<std::uint8_t>(exponents >> 16);
         }
         const std::uint32_t fragment[2] = {stages::short_pair(acc[4 * j], acc[4 * j + 1], scale[0], scale[1]),
                                            stages::short_pair(acc[4 * j + 2], acc[4 * j + 3], scale[0], scale[1])};

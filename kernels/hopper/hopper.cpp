@@ -50,16 +50,24 @@ const char* plan_name(const Request& request) {
   return "";
 }
 
+const char* gemm1_text(const Config& config) {
+  if (config.width == Width::narrow && config.exact_gemm1) {
+    return "; gemm1 by mma.sync on fp16, to which e4m3 widens exactly; ";
+  }
+  return config.gemm1_in_halves ? ", in gemm1 every 64; " : "; ";
+}
+
 std::string explain(const Request& request) {
   const Config config = config_of(request, request.max_tokens);
   return "products: wgmma on e4m3, weights by rows and each expert's own rows as columns" +
          std::string(config.width == Width::wide ? " up to " + std::to_string(plan::kMostSwappedRows) +
                                                        " of them, the other way round from there"
                                                  : "") +
-         ", promoted to fp32 every 128 of K; " +
-         std::string(config.width == Width::narrow ? "gemm1 by mma.sync on fp16, to which e4m3 widens exactly; " : "") +
-         "column tiles of up to " + std::to_string(static_cast<int>(config.width)) +
-         " rows at T = " + std::to_string(request.max_tokens) + ": " + config.reason + "\n";
+         ", promoted to fp32 every 128 of K" + gemm1_text(config) + "column tiles of up to " +
+         std::to_string(static_cast<int>(config.width)) + " rows at T = " + std::to_string(request.max_tokens) + ": " +
+         config.reason + "\n" +
+         (request.batch_invariant ? "batch-invariant: no tile is cut, rows in f32, and gemm1 is the same at every T\n"
+                                  : "");
 }
 
 std::int32_t sms_of(const Request& request) {

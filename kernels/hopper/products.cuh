@@ -5,7 +5,8 @@
 //   W   two boxes of 128 weight rows, streamed by TMA, 128 values of K at a time
 //   X   N of the expert's rows, gathered by cp.async. N follows the expert's own rows (columns.cuh)
 //
-// The matrix unit accumulates 128 values of K; then acc = fma(partial, row scale * weight scale, acc) in fp32.
+// The matrix unit accumulates 128 values of K, in gemm1 64 of them where there is time for it; then acc = fma(partial, row scale *
+// weight scale, acc) in fp32.
 //
 // Roles of the 384 threads:
 //   warpgroup 0  warp 0 takes work (split.h, work.cuh) and streams weights; warps 2 and 3 gather rows and scales; warp 1 hands over
@@ -20,7 +21,7 @@
 // 3 N / 8 + 55 instructions of gathering in each of two warps. Straight 1024 cycles of wgmma, with all else 1550.
 //
 // product_plan.cuh has the sizes and the shared memory, copy_operands.cuh and multiply*.cuh the roles, cut_sums.cuh what CTAs
-// that share a tile tell each other.
+// that share a tile tell each other, zero_rows.cuh the output rows that no product has.
 #pragma once
 
 #include <cuda.h>

@@ -59,7 +59,7 @@ std::int64_t rows_of_a_full_chunk(std::int64_t capacity, std::int64_t picks) {
 Sizes sizes_of(const contract::Geometry& g, std::int64_t tokens, bool batch_invariant) {
   Sizes s;
   s.picks = g.max_local_picks();
-  s.row_type = tokens <= most_f32_tokens(g) && !batch_invariant ? RowType::f32 : RowType::f16;
+  s.row_type = batch_invariant || tokens <= most_f32_tokens(g) ? RowType::f32 : RowType::f16;
 
   const std::int64_t rows = rows_in_budget(g, s.row_type);
   const std::int64_t one_chunk = tokens_of_ordinary_routing(g, rows);

@@ -46,7 +46,8 @@ struct Sizes {
   RowType row_type = RowType::f32;
 };
 
-// `batch_invariant`: rows are in f16 whatever T is.
+// `batch_invariant`: rows are in f32 whatever T is. (In f16 a value far below those beside it is rounded by them, and which are beside
+// it depends on the tile.)
 Sizes sizes_of(const contract::Geometry& geometry, std::int64_t tokens, bool batch_invariant = false);
 
 // Byte offsets in the workspace, each a multiple of 256. Shapes and meaning: stages/layout.h.

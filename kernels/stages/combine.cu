@@ -72,13 +72,15 @@ struct Columns<__half> {
     pairs = *reinterpret_cast<const uint4*>(static_cast<const __half*>(p.workspace.rows) + row * p.hidden + column);
     exponent = p.workspace.row_exponent[place_of_exponent(p.row_capacity, row, column)];
   }
+  // Where weight * scale is a denormal number, what it loses is below bf16's smallest.
   __device__ void add_to(float (&sum)[kColumnsAVector], float weight) const {
+    const float factor = __fmul_rn(weight, from_short_scale(exponent));
     const std::uint32_t words[kColumnsAVector / 2] = {pairs.x, pairs.y, pairs.z, pairs.w};
 #pragma unroll
     for (int i = 0; i < kColumnsAVector / 2; ++i) {
-      const float2 two = values_of_short_pair(words[i], from_short_scale(exponent));
-      sum[2 * i] = __fmaf_rn(weight, two.x, sum[2 * i]);
-      sum[2 * i + 1] = __fmaf_rn(weight, two.y, sum[2 * i + 1]);
+      const float2 codes = codes_of_short_pair(words[i]);
+      sum[2 * i] = __fmaf_rn(factor, codes.x, sum[2 * i]);
+      sum[2 * i + 1] = __fmaf_rn(factor, codes.y, sum[2 * i + 1]);
     }
   }
 };

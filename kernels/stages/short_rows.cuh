@@ -2,7 +2,7 @@
 //
 //   row_exponent  [ceil(H/256), R, 16]  of 256 columns together, so that a tile of gemm2 writes whole sectors
 //
-// b = the float exponent of the largest |value| of the 16, 15 at least; a value is code * 2^(b - 141).
+// b = the float exponent of the largest |value| of the 16 or of more columns with them, 15 at least; a value is code * 2^(b - 141).
 //
 // The largest value's code lies in [2^14, 2^15): 2^-12 is the most that a value loses, until it is 2^-28 of the largest.
 // NaN travels in its code and does not count as largest; beside an Inf, what is below 2^90 becomes 0.
@@ -26,6 +26,11 @@ __device__ __forceinline__ std::uint32_t short_exponent(float amax) {
   return max(__float_as_uint(amax) >> 23, 15u);
 }
 
+// Of two rows, the first in the low half.
+__device__ __forceinline__ std::uint32_t short_exponents(float first_amax, float second_amax) {
+  return short_exponent(first_amax) | short_exponent(second_amax) << 16;
+}
+
 // 2^(141 - b) and 2^(b - 141).
 __device__ __forceinline__ float to_short_scale(std::uint32_t exponent) {
   return __uint_as_float((268u - exponent) << 23);
@@ -43,9 +48,8 @@ __device__ __forceinline__ std::uint32_t short_pair(float first, float second, f
   return short_pair(first, second, scale, scale);
 }
 
-__device__ __forceinline__ float2 values_of_short_pair(std::uint32_t pair, float scale) {
-  const float2 codes = __half22float2(*reinterpret_cast<const __half2*>(&pair));
-  return make_float2(__fmul_rn(codes.x, scale), __fmul_rn(codes.y, scale));
+__device__ __forceinline__ float2 codes_of_short_pair(std::uint32_t pair) {
+  return __half22float2(*reinterpret_cast<const __half2*>(&pair));
 }
 
 }  // namespace blockmoe::kernels::stages

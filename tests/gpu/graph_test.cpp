@@ -252,7 +252,7 @@ TEST_F(GraphTest, the_same_bits_beside_another_kernel_that_moves_memory) {
   constexpr std::size_t kBytes = std::size_t{256} << 20;
   const DeviceArray<std::uint8_t> from(kBytes), to(kBytes);
   for_each_backend([&](Backend backend) {
-    for (const std::int64_t tokens : {3, 20, 130, 700, 2000}) {  // every shape of the Hopper path
+    for (const std::int64_t tokens : {3, 20, 130, 400, 700, 2000}) {  // every shape of the Hopper path
       const GpuCall call = call_of(backend, tokens, 9, {7168, 2048, 32, 8, 4, 4, 2});
       const Output expected = run(call);
       const Stream stream = make_stream(), beside = make_stream();

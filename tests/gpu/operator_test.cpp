@@ -117,13 +117,30 @@ TEST_F(OperatorTest, all_tokens_on_one_expert) {
 }
 
 TEST_F(OperatorTest, a_call_without_local_picks_writes_zeros) {
-  LayerOptions options = small_options(100);
-  options.local_expert_offset = 1000;
-  const Layer layer = draw_layer(options);
-  for (const Path path : paths_here(layer.geometry())) {
-    SCOPED_TRACE(name_of(path));
-    const auto rows = rows_of(layer, output_of(layer, path));
-    EXPECT_TRUE(std::all_of(rows.begin(), rows.end(), [](std::uint16_t x) { return x == 0; }));
+  for (const std::int64_t tokens : {100, 2000}) {  // by combine; beside the products (hopper/zero_rows.cuh)
+    SCOPED_TRACE(tokens);
+    LayerOptions options = small_options(tokens);
+    options.local_expert_offset = 1000;
+    options.extra_pitch = 1;
+    const Layer layer = draw_layer(options);
+    for (const Path path : paths_here(layer.geometry())) {
+      SCOPED_TRACE(name_of(path));
+      const std::vector<std::uint16_t> output = output_of(layer, path);
+      const auto rows = rows_of(layer, output);
+      EXPECT_TRUE(std::all_of(rows.begin(), rows.end(), [](std::uint16_t x) { return x == 0; }));
+      EXPECT_TRUE(gaps_untouched(layer, output));
+    }
+  }
+}
+
+// 250 rows an expert; three tokens in ten have no local pick. H is no multiple of what a row of zeros is written in.
+TEST_F(OperatorTest, a_large_call_writes_rows_and_zeros) {
+  for (const std::int64_t hidden : {512, 1152}) {
+    SCOPED_TRACE(hidden);
+    LayerOptions options = options_of(hidden, 1024, 32, 8, 4, 2000);
+    options.local_expert_offset = 8;
+    options.extra_pitch = 1;
+    check(draw_layer(options));
   }
 }
 
