@@ -34,7 +34,7 @@ namespace {
 
 using measure::DeviceMemory;
 
-constexpr int kBatches = 5;                 // timed, of `runs` replays each; the median counts
+constexpr int kBatches = 9;                 // timed, of `runs` replays each; the median counts
 constexpr int kWarmup = 3;                  // replays before them
 constexpr std::int32_t kDrawnExperts = 32;  // whose codes are drawn; the others repeat them, with scales of their own
 constexpr int kFaultMs = 2000;              // after which the ranks that called give up on the one that did not
@@ -206,41 +206,67 @@ class Rank {
 
   using Enqueue = std::function<Status()>;
 
-  // A replay's time on the slowest rank: all replay the same graph at once, back to back.
-  double time_us(const Enqueue& enqueue) {
-    require_ok(enqueue());
-    wait();
-    meet();
-    cudaGraph_t graph = nullptr;
-    cudaGraphExec_t exec = nullptr;
-    require_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-    const Status captured = enqueue();
-    require_cuda(cudaStreamEndCapture(stream_, &graph), "cudaStreamEndCapture");
-    require_ok(captured);
-    require_cuda(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
+  // One call as a graph.
+  class Graph {
+   public:
+    Graph(const Enqueue& enqueue, cudaStream_t stream) {
+      require_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+      const Status captured = enqueue();
+      require_cuda(cudaStreamEndCapture(stream, &graph_), "cudaStreamEndCapture");
+      require_ok(captured);
+      require_cuda(cudaGraphInstantiate(&exec_, graph_, 0), "cudaGraphInstantiate");
+    }
+    Graph(const Graph&) = delete;
+    Graph& operator=(const Graph&) = delete;
+    ~Graph() {
+      cudaGraphExecDestroy(exec_);
+      cudaGraphDestroy(graph_);
+    }
+    void replay(cudaStream_t stream) const { require_cuda(cudaGraphLaunch(exec_, stream), "cudaGraphLaunch"); }
+
+   private:
+    cudaGraph_t graph_ = nullptr;
+    cudaGraphExec_t exec_ = nullptr;
+  };
+
+  // A replay's time of each call on the slowest rank: all ranks replay the same graph at once, back to back. Calls take turns batch
+  // by batch, since a card that grows warm slows down.
+  std::vector<double> times_us(const std::vector<Enqueue>& calls) {
+    std::vector<std::unique_ptr<Graph>> graphs;
+    for (const Enqueue& call : calls) {
+      require_ok(call());
+      wait();
+      meet();
+      graphs.push_back(std::make_unique<Graph>(call, stream_));
+      for (int i = 0; i < kWarmup; ++i) graphs.back()->replay(stream_);
+      wait();
+    }
     cudaEvent_t begin = nullptr;
     cudaEvent_t end = nullptr;
     require_cuda(cudaEventCreate(&begin), "cudaEventCreate");
     require_cuda(cudaEventCreate(&end), "cudaEventCreate");
-    for (int i = 0; i < kWarmup; ++i) require_cuda(cudaGraphLaunch(exec, stream_), "cudaGraphLaunch");
-    wait();
-    std::vector<double> times;
+    std::vector<std::vector<double>> times(calls.size());
     for (int batch = 0; batch < kBatches; ++batch) {
-      meet();
-      require_cuda(cudaEventRecord(begin, stream_), "cudaEventRecord");
-      for (int i = 0; i < s_.options.runs; ++i) require_cuda(cudaGraphLaunch(exec, stream_), "cudaGraphLaunch");
-      require_cuda(cudaEventRecord(end, stream_), "cudaEventRecord");
-      wait();
-      float ms = 0;
-      require_cuda(cudaEventElapsedTime(&ms, begin, end), "cudaEventElapsedTime");
-      times.push_back(slowest(static_cast<double>(ms) * 1e3 / s_.options.runs));
+      for (std::size_t call = 0; call < calls.size(); ++call) {
+        meet();
+        graphs[call]->replay(stream_);  // brings the ranks together: the next ones' time is what counts
+        require_cuda(cudaEventRecord(begin, stream_), "cudaEventRecord");
+        for (int i = 0; i < s_.options.runs; ++i) graphs[call]->replay(stream_);
+        require_cuda(cudaEventRecord(end, stream_), "cudaEventRecord");
+        wait();
+        float ms = 0;
+        require_cuda(cudaEventElapsedTime(&ms, begin, end), "cudaEventElapsedTime");
+        times[call].push_back(slowest(static_cast<double>(ms) * 1e3 / s_.options.runs));
+      }
     }
     cudaEventDestroy(begin);
     cudaEventDestroy(end);
-    cudaGraphExecDestroy(exec);
-    cudaGraphDestroy(graph);
-    std::sort(times.begin(), times.end());
-    return times[kBatches / 2];
+    std::vector<double> medians;
+    for (std::vector<double>& of_call : times) {
+      std::sort(of_call.begin(), of_call.end());
+      medians.push_back(of_call[kBatches / 2]);
+    }
+    return medians;
   }
 
   // The largest of all ranks' values.
@@ -298,14 +324,18 @@ class Rank {
       row.way = variant == Variant::gather ? "gather" : "exchange";
       row.relative_l2 = slowest(relative_l2(first, expected));
       row.repeatable = slowest(same ? 0 : 1) == 0;
-      row.operator_us = time_us(alone);
-      row.us = time_us(whole);
       const Variant apart = variant == Variant::gather ? Variant::gather : Variant::serial;
-      if (apart == Variant::serial) row.serial_us = time_us(stages_of(apart, tokens, ep::kAllStages));
-      constexpr std::array kStages = {std::pair("route", ep::kRoute), std::pair("exchange", ep::kExchange),
-                                      std::pair("products", ep::kProducts), std::pair("return", ep::kReturn),
-                                      std::pair("sum", ep::kSum)};
-      for (const auto& [name, stage] : kStages) row.stages_us[name] = time_us(stages_of(apart, tokens, stage));
+      const auto of_serial = [&](std::uint32_t stages) { return stages_of(apart, tokens, stages); };
+      const std::vector<double> times =
+          times_us({alone, whole, of_serial(ep::kAllStages), of_serial(ep::kRoute | ep::kProducts | ep::kSum),
+                    of_serial(ep::kRoute), of_serial(ep::kExchange), of_serial(ep::kProducts), of_serial(ep::kReturn),
+                    of_serial(ep::kSum)});
+      row.operator_us = times[0];
+      row.us = times[1];
+      row.serial_us = apart == Variant::serial ? times[2] : 0;
+      row.compute_us = times[3];
+      row.stages_us = {
+          {"route", times[4]}, {"exchange", times[5]}, {"products", times[6]}, {"return", times[7]}, {"sum", times[8]}};
       predict(variant, &row);
       if (rank_ == 0) {
         s_.report.rows.push_back(row);
@@ -386,7 +416,8 @@ void measure_ep(const EpBenchOptions& options, const Options& plan_options, EpBe
   report.method = fmt::format(
       "a thread a GPU; each call as a CUDA graph, replayed {} times back to back on all ranks at once, the slowest "
       "rank's "
-      "time a replay, median of {} such batches; stages alone likewise; no flush: the weights of a call's experts are "
+      "time a replay, median of {} such batches in turn with the other calls' and stages'; no flush: the weights of a "
+      "call's experts are "
       "larger than L2",
       options.runs, kBatches);
 

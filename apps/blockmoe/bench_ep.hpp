@@ -8,7 +8,8 @@
 //   rows[]: T (a rank), way, us (a call, the slowest rank), operator_us (one rank's operator on all ranks' tokens), over_us (the
 //           difference), stages_us {route, exchange, products, return, sum} each alone, predicted_us {route, exchange, products,
 //           return, total} by the cost model, relative_l2 (to one GPU with all experts, the worst rank), repeatable (the same bits
-//           twice); of an exchange also serial_us (on one stream), hidden (1 - (us - products) / (serial_us - products))
+//           twice); compute_us (route, products and sum with no message between them); of an exchange also serial_us (on one stream),
+//           hidden (1 - (us - compute_us) / (serial_us - compute_us))
 #pragma once
 
 #include <cstdint>
@@ -36,6 +37,7 @@ struct EpBenchRow {
   std::string way;
   double us = 0;
   double operator_us = 0;
+  double compute_us = 0;
   double serial_us = 0;  // 0: no exchange
   std::map<std::string, double> stages_us;
   std::map<std::string, double> predicted_us;

@@ -9,9 +9,7 @@ namespace blockmoe::cli {
 using nlohmann::ordered_json;
 
 double EpBenchRow::hidden() const {
-  const auto products = stages_us.find("products");
-  if (serial_us <= 0 || products == stages_us.end() || serial_us <= products->second) return 0;
-  return 1.0 - (us - products->second) / (serial_us - products->second);
+  return serial_us > compute_us ? 1.0 - (us - compute_us) / (serial_us - compute_us) : 0;
 }
 
 namespace {
@@ -22,6 +20,7 @@ ordered_json to_json(const EpBenchRow& row) {
                     {"us", row.us},
                     {"operator_us", row.operator_us},
                     {"over_us", row.us - row.operator_us},
+                    {"compute_us", row.compute_us},
                     {"stages_us", row.stages_us},
                     {"predicted_us", row.predicted_us},
                     {"relative_l2", row.relative_l2},
@@ -58,8 +57,8 @@ ordered_json to_json(const EpBenchReport& report) {
 
 std::string ep_bench_header() {
   return fmt::format("{:>6} {:>9} {:>10} {:>10} {:>8} {:>8} {:>9} {:>10} {:>9} {:>7} {:>10} {:>7} {:>10} {:>9} {}\n",
-                     "T", "way", "us", "operator", "over", "route", "exchange", "products", "return", "sum", "serial",
-                     "hidden", "predicted", "rel. L2", "bits");
+                     "T", "way", "us", "operator", "over", "route", "exchange", "products", "return", "sum", "compute",
+                     "serial", "hidden", "predicted", "rel. L2", "bits");
 }
 
 std::string ep_bench_line(const EpBenchRow& row) {
@@ -69,8 +68,8 @@ std::string ep_bench_line(const EpBenchRow& row) {
       "{:>10.1f} "
       "{:>9.5f} {}\n",
       row.tokens, row.way, row.us, row.operator_us, row.us - row.operator_us, stage(row, "route"),
-      stage(row, "exchange"), stage(row, "products"), stage(row, "return"), stage(row, "sum"), row.serial_us,
-      row.hidden(), predicted == row.predicted_us.end() ? 0.0 : predicted->second, row.relative_l2,
+      stage(row, "exchange"), stage(row, "products"), stage(row, "return"), stage(row, "sum"), row.compute_us,
+      row.serial_us, row.hidden(), predicted == row.predicted_us.end() ? 0.0 : predicted->second, row.relative_l2,
       row.repeatable ? "equal" : "DIFFER");
 }
 

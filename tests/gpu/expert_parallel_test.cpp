@@ -19,6 +19,7 @@
 #include "ep/expert_map.hpp"
 #include "ep/nccl.hpp"
 #include "expert_parallel/records.h"
+#include "gates.hpp"
 #include "gpu_test.hpp"
 #include "layer.hpp"
 
@@ -30,8 +31,6 @@ using ep::OperatorCall;
 using kernels::Path;
 
 using ExpertParallelTest = GpuTest;
-
-constexpr double kGate = 0.005;  // D2.6's, to one rank with every expert: other sums and one rounding
 
 contract::Geometry geometry_of_all() {
   return {512, 256, 32, 32, 4, 4, 2};
@@ -318,7 +317,7 @@ TEST_F(ExpertParallelTest, shares_in_turn_add_up_to_one_rank_with_every_expert) 
       SCOPED_TRACE(std::string(sharing.name) + " on " + std::string(name_of(path)));
       const std::vector<std::uint16_t> expected = output_of(all, path);
       const std::vector<std::uint16_t> found = Shares(sharing, all, path).run();
-      EXPECT_LE(relative_l2(found, expected), kGate);
+      EXPECT_LE(relative_l2(found, expected), gates_of_narrow_layers(path).requantised);
       EXPECT_EQ(found, Shares(sharing, all, path).run());
     }
   }
@@ -516,7 +515,7 @@ TEST_F(GroupTest, two_ranks_give_the_rows_of_one_with_every_expert) {
           return true;
         });
         rows[0].insert(rows[0].end(), rows[1].begin(), rows[1].end());
-        EXPECT_LE(relative_l2(rows[0], expected), kGate);
+        EXPECT_LE(relative_l2(rows[0], expected), gates_of_narrow_layers(path).requantised);
       }
     }
   }
