@@ -13,11 +13,12 @@
 
 namespace blockmoe::cli {
 
-// --backend --device --threads: what runs, and where.
+// --backend --device --threads --max-local-picks --min-weight-share: what runs, and where.
 struct BackendOptions {
   std::string backend = "auto";
   std::string device = "auto";
   int threads = 0;
+  Pruning pruning;
 
   void add(CLI::App& app);
   Options plan_options() const;

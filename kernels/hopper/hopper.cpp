@@ -45,6 +45,18 @@ const char* plan_name(const Request& request) {
   return "";
 }
 
+ProductNames product_names(const Request& request) {
+  switch (plan::hopper_config(request.geometry, request.max_tokens).width) {
+    case Width::narrow:
+      return {"hopper/mma_f16", "hopper/wgmma_swapped"};
+    case Width::middle:
+      return {"hopper/wgmma_swapped", "hopper/wgmma_swapped"};
+    case Width::wide:
+      return {"hopper/wgmma_by_rows", "hopper/wgmma_by_rows"};
+  }
+  return {};
+}
+
 std::string explain(const Request& request) {
   const Config config = plan::hopper_config(request.geometry, request.max_tokens);
   return "products: wgmma on e4m3, weights by rows and each expert's own rows as columns" +
@@ -128,7 +140,7 @@ Error launch_slab(const stages::Slab& shared_slab, const void* opaque_state, cud
 }  // namespace
 
 PathEntry path_entry() {
-  return {Path::hopper, "hopper", supports, plan_name, explain, workspace_bytes, bind, launch_slab};
+  return {Path::hopper, "hopper", supports, plan_name, explain, workspace_bytes, bind, launch_slab, product_names};
 }
 
 }  // namespace blockmoe::kernels::hopper

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "contract/e4m3.h"
+#include "contract/pruning.h"
 #include "contract/routing.h"
 #include "cpu/lanes.hpp"
 
@@ -102,14 +103,24 @@ void route_token(const Call& call, const PerExpert& bias, std::int64_t token, Lo
   for (std::int32_t i = 0; i < g.top_k; ++i) {
     sum = contract::rn::add(sum, mixing[static_cast<std::size_t>(best.number(i))]);
   }
+  const auto weight = [&](std::int32_t pick) {
+    const float s = mixing[static_cast<std::size_t>(best.number(pick))];
+    return contract::routing_weight(s, sum, call.weights.routed_scaling_factor);
+  };
+  std::uint32_t rows = 0;
+  for (std::int32_t i = 0; i < g.top_k; ++i) {
+    const std::int64_t local = std::int64_t{best.number(i)} - call.weights.local_expert_offset;
+    rows |= static_cast<std::uint32_t>(local >= 0 && local < g.local_experts) << i;
+  }
+  if (call.pruning.is_on()) {
+    std::array<float, contract::kMaxTopK> weights{};
+    for (std::int32_t i = 0; i < g.top_k; ++i) weights[static_cast<std::size_t>(i)] = weight(i);
+    rows = contract::kept_picks(call.pruning, {weights.data(), g.top_k, ~0U, rows});
+  }
   *count = 0;
   for (std::int32_t i = 0; i < g.top_k; ++i) {
-    const std::int32_t expert = best.number(i);
-    const std::int64_t local = std::int64_t{expert} - call.weights.local_expert_offset;
-    if (local < 0 || local >= g.local_experts) continue;
-    const float s = mixing[static_cast<std::size_t>(expert)];
-    picks[(*count)++] = {static_cast<std::int32_t>(local),
-                         contract::routing_weight(s, sum, call.weights.routed_scaling_factor), -1};
+    if (!contract::is_in(rows, i)) continue;
+    picks[(*count)++] = {best.number(i) - call.weights.local_expert_offset, weight(i), -1};
   }
 }
 
