@@ -41,11 +41,14 @@ std::uint32_t kept_by_sorting(const contract::Pruning& rule, const contract::Tok
   const float least = rule.min_weight_share * sum;
   std::erase_if(left, [&](std::int32_t j) { return std::abs(picks.weight[j]) < least; });
   // NaN above all numbers, one of more bits above one of fewer.
-  std::stable_sort(left.begin(), left.end(), [&](std::int32_t a, std::int32_t b) {
-    const float x = std::abs(picks.weight[a]);
-    const float y = std::abs(picks.weight[b]);
+  const auto is_larger = [](float x, float y) {
     if (std::isnan(x) || std::isnan(y)) return contract::bits_of(x) > contract::bits_of(y);
     return x > y;
+  };
+  std::sort(left.begin(), left.end(), [&](std::int32_t a, std::int32_t b) {
+    const float x = std::abs(picks.weight[a]);
+    const float y = std::abs(picks.weight[b]);
+    return is_larger(x, y) || (!is_larger(y, x) && a < b);
   });
   if (rule.max_local_picks > 0 && left.size() > static_cast<std::size_t>(rule.max_local_picks)) {
     left.resize(static_cast<std::size_t>(rule.max_local_picks));
