@@ -43,18 +43,20 @@ class OnceAContext {
   bool is_done(const Done& wanted) {
     if (!wanted.context) return false;
     const std::scoped_lock lock(mutex_);
-    return std::find(done_.begin(), done_.end(), wanted) != done_.end();
+    return is_known(wanted);
   }
 
   void remember(const Done& done) {
     if (!done.context) return;
     const std::scoped_lock lock(mutex_);
-    done_.push_back(done);
+    if (!is_known(done)) done_.push_back(done);  // another thread may have been first
   }
+
+  bool is_known(const Done& done) const { return std::find(done_.begin(), done_.end(), done) != done_.end(); }
 
   ContextId (*current_)();
   std::mutex mutex_;
-  std::vector<Done> done_;  // a few: contexts live long
+  std::vector<Done> done_;  // a few, each once: contexts live long
 };
 
 }  // namespace blockmoe::kernels

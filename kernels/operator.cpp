@@ -63,6 +63,8 @@ stages::Slab whole_call(const Bound& bound, const contract::Activations& activat
   call.geometry = request.geometry;
   call.weights = bound.weights;
   call.activations = activations;
+  call.pruning = request.pruning;
+  call.sizes = plan::sizes_of(request.geometry, activations.tokens);
   call.sizes = plan::sizes_of(request.geometry, activations.tokens, request.batch_invariant);
   call.workspace = stages::workspace_at(workspace, plan::offsets_of(request.geometry, call.sizes));
   call.path_workspace = static_cast<char*>(workspace) + bound.plan.shared_workspace_bytes;
@@ -97,6 +99,7 @@ Plan make_plan(const Request& request) {
       round_up_to_alignment(plan::workspace_bytes(request.geometry, request.max_tokens, request.batch_invariant));
   plan.workspace_bytes = plan.shared_workspace_bytes + entry->workspace_bytes(request);
   plan.name = entry->plan_name(request);
+  plan.products = entry->product_names != nullptr ? entry->product_names(request) : ProductNames{plan.name, plan.name};
   return plan;
 }
 

@@ -17,6 +17,7 @@
 
 #include "contract/call.h"
 #include "contract/geometry.h"
+#include "contract/pruning.h"
 
 namespace blockmoe::kernels {
 
@@ -35,12 +36,20 @@ struct Request {
   Path path = Path::automatic;
   std::int32_t max_sms = 0;      // multiprocessors a call's products may use; 0 = all
   bool batch_invariant = false;  // a token's bits depend on no other token, and not on T
+  contract::Pruning pruning;
+};
+
+// What multiplies in each product: string constants, as Plan::name.
+struct ProductNames {
+  const char* gemm1 = "";
+  const char* gemm2 = "";
 };
 
 struct Plan {
   Request request;
   Path path = Path::portable;  // never automatic
   const char* name = "";       // "portable/f16_mma": a string constant
+  ProductNames products;
   std::size_t workspace_bytes = 0;
   std::size_t shared_workspace_bytes = 0;  // of these the shared stages', which come first
 };

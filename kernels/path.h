@@ -25,6 +25,7 @@ struct PathEntry {
   Error (*bind)(const Plan& plan, const contract::Weights& weights, std::shared_ptr<const void>* state);
   // All stages of one slab, in order on `stream`.
   Error (*launch_slab)(const stages::Slab& slab, const void* state, cudaStream_t stream);
+  ProductNames (*product_names)(const Request& request) = nullptr;  // null: plan_name() says it for both
 };
 
 }  // namespace blockmoe::kernels

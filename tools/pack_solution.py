@@ -24,6 +24,8 @@ def pack(folder: pathlib.Path) -> list[pathlib.Path]:
             to = folder / path.relative_to(ROOT / "kernels")
             if to.suffix == ".cpp":
                 to = to.with_suffix(".cu")
+            if to.exists():
+                sys.exit(f"{path.relative_to(ROOT)}: the workspace has a {to.relative_to(folder)} already; rename one of the two")
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, to)
     return sorted(p.relative_to(folder) for p in folder.rglob("*") if p.suffix in SOURCES)

@@ -160,6 +160,7 @@ int run_bench(const BenchOptions& o, const std::string& command) {
   report.command = command;
   report.profile = o.draw.profile;
   report.routing = o.draw.routing;
+  report.pruning = o.backend.pruning;
   Progress progress(!o.quiet);
   GpuBench bench(device, o.backend.plan_options(), o.draw.input_options(o.backend.threads), o.timing);
   if (!o.quiet) fmt::print("{}", bench_header(o.timing.eager));

@@ -103,8 +103,8 @@ BenchRow GpuBench::measure(const workload::Workload& workload, const BenchReport
   State& s = *state_;
   progress.show("making inputs");
   const workload::Inputs inputs = value_or_raise(s.maker.make(workload));
-  const verify::RoutingFacts facts =
-      verify::routing_facts(inputs.geometry, inputs.weights, inputs.activations, s.threads);
+  const verify::RoutingFacts facts = verify::routing_facts(inputs.geometry, inputs.weights, inputs.activations,
+                                                           s.threads, contract_of(s.options.pruning));
   const measure::GpuCall call = value_or_raise(measure::GpuCall::create(inputs, s.device, s.options));
   const auto enqueue = [&](void* stream) { return call.enqueue(stream); };
 
@@ -123,7 +123,7 @@ BenchRow GpuBench::measure(const workload::Workload& workload, const BenchReport
   row.graph = to_time(value_or_raise(s.timer.graph(enqueue, s.runs())));
   if (s.timing.eager) row.eager = to_time(value_or_raise(s.timer.eager(enqueue, s.runs())));
   if (s.timing.stages)
-    row.stages_us = value_or_raise(measure::time_stages(s.timer, call, inputs.geometry, s.device, s.runs()));
+    row.stages_us = value_or_raise(measure::time_stages(s.timer, call, inputs.geometry, s.device, s.options, s.runs()));
   const double flops_us = report.fp8_tflops > 0 ? row.flops / report.fp8_tflops * 1e-6 : 0;
   row.floor_us = std::max(row.read_us, flops_us);
   return row;

@@ -46,6 +46,7 @@ ordered_json to_json(const BenchReport& report) {
           {"profile", report.profile},
           {"routing", report.routing},
           {"method", report.method},
+          {"pruning", to_json(report.pruning)},
           {"ceilings",
            {{"read_gbps", report.read_gbps},
             {"fp8_tflops", report.fp8_tflops},
@@ -88,6 +89,7 @@ std::string bench_summary(const BenchReport& report) {
   std::string text =
       fmt::format("ceilings of this run: read {:.0f} GB/s, dense FP8 {:.0f} TFLOPS, blockwise {:.0f} TFLOPS\n",
                   report.read_gbps, report.fp8_tflops, report.blockwise_tflops);
+  if (const std::string mark = mark_of(report.pruning); !mark.empty()) text += mark + '\n';
   for (const std::string& note : report.notes) text += "note: " + note + '\n';
   return text;
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "machine.hpp"
+#include "pruning_report.hpp"
 
 namespace blockmoe::cli {
 
@@ -40,6 +41,7 @@ struct BenchRow {
 struct BenchReport {
   Machine machine;
   std::string date, commit, command, profile, routing, method;
+  Pruning pruning;
   double read_gbps = 0;            // all local experts' weights by the best reader
   double fp8_tflops = 0;           // dense 8192^3, in bursts; 0 where not measured
   double blockwise_tflops = 0;     // the same with 1x128 and 128x128 scales

@@ -36,10 +36,11 @@ std::string number(const std::optional<double>& value) {
   return value ? fmt::format("{:.3f}", *value) : std::string();
 }
 
-std::string line_of(const Row& row, const std::string& timestamp, const BenchmarkLabels& labels) {
-  const std::string notes = row.note.empty() ? row.uuid : row.uuid + ": " + row.note;
-  return fmt::format("{},{},{},{},{},{},{},{},{},{}\n", timestamp, field(labels.commit), field(labels.solution_name),
-                     field(labels.workload_set), row.tokens, number(row.agent_latency_us),
+std::string line_of(const Row& row, const Report& report, const BenchmarkLabels& labels) {
+  const std::string pruned = row.pruning_cost ? mark_of(report.pruning) + "; " : "";
+  const std::string notes = pruned + (row.note.empty() ? row.uuid : row.uuid + ": " + row.note);
+  return fmt::format("{},{},{},{},{},{},{},{},{},{}\n", report.timestamp, field(labels.commit),
+                     field(labels.solution_name), field(labels.workload_set), row.tokens, number(row.agent_latency_us),
                      number(row.baseline_latency_us), number(row.speedup_vs_baseline()), row.passed, field(notes));
 }
 
@@ -94,7 +95,7 @@ void append_benchmark_csv(const std::filesystem::path& path, const Report& repor
   const AppendedFile file(path);
   std::string text;
   if (file.is_empty()) text = fmt::format("{}\n", kHeader);
-  for (const Row& row : report.rows) text += line_of(row, report.timestamp, labels);
+  for (const Row& row : report.rows) text += line_of(row, report, labels);
   file.append(text);
 }
 

@@ -101,6 +101,8 @@ CallResult Caller::call_on_cpu(const workload::Inputs& inputs) {
   result.times = time_calls([&] { require_ok(bound.run(activations, timed, workspace)); });
   result.repeatable = bytes == 0 || std::memcmp(first.data, timed.data, bytes) == 0;
   result.path = plan.path();
+  result.gemm1_path = plan.gemm1_path();
+  result.gemm2_path = plan.gemm2_path();
   result.backend = plan.backend();
   result.output = {static_cast<const std::uint16_t*>(first.data), elements};
   return result;

@@ -41,7 +41,9 @@ struct CallTimes {
 };
 
 struct CallResult {
-  std::string path;  // Plan::path()
+  std::string path;  // Plan::path(), and of its products
+  std::string gemm1_path;
+  std::string gemm2_path;
   Backend backend = Backend::cpu;
   std::span<const std::uint16_t> output;  // [T, H] bf16; valid until the next call
   CallTimes times;

@@ -46,6 +46,8 @@ CallResult GpuCaller::call(const workload::Inputs& inputs) {
   const measure::Sample sample = value_or_raise(s.timer.graph(enqueue, {}));
   CallResult result;
   result.path = s.call->plan().path();
+  result.gemm1_path = s.call->plan().gemm1_path();
+  result.gemm2_path = s.call->plan().gemm2_path();
   result.backend = s.call->plan().backend();
   result.output = s.output;
   result.times = {sample.median_us, sample.min_us, sample.max_us, sample.runs,

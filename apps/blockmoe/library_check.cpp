@@ -58,6 +58,7 @@ LibraryCheck::LibraryCheck(const BackendOptions& backend, const DrawOptions& dra
   const bool on_gpu = device_.device.type == DeviceType::cuda;
   oracle_options_.scope = scope.value_or(on_gpu ? verify::OracleScope::full : verify::OracleScope::sample);
   oracle_options_.threads = backend.threads;
+  oracle_options_.pruning = contract_of(backend.pruning);
 }
 
 Measurement LibraryCheck::measure(const workload::Workload& given, Progress& progress) {
@@ -81,7 +82,8 @@ Measurement LibraryCheck::measure(const workload::Workload& given, Progress& pro
       verify::compare(oracle, call.output.data(), inputs.geometry.hidden, tolerance_, gates_);
 
   Measurement found;
-  found.check = Check{oracle.routing.rows, oracle.routing.active_experts, comparison};
+  found.check = Check{oracle.routing.rows, oracle.routing.active_experts, comparison, {}};
+  if (oracle_options_.pruning.is_on()) found.check->pruning_cost = pruning_cost(inputs, call, oracle.routing.rows);
   found.passed = comparison.within_tolerance && comparison.within_gates && call.repeatable;
   found.latency_us = call.times.median_us;
   found.why_failed = comparison.fault;
@@ -90,6 +92,8 @@ Measurement LibraryCheck::measure(const workload::Workload& given, Progress& pro
         (found.why_failed.empty() ? "" : "; ") + std::string("two calls on the same inputs gave different bits");
   found.detail = {{"source", "blockmoe"},
                   {"path", call.path},
+                  {"gemm1_path", call.gemm1_path},
+                  {"gemm2_path", call.gemm2_path},
                   {"profile", draw_.profile},
                   {"routing", draw_.routing},
                   {"seed", row.seed},
@@ -101,15 +105,27 @@ Measurement LibraryCheck::measure(const workload::Workload& given, Progress& pro
                   {"gates", {{"rel_l2_requantised", gates_.requantised}, {"rel_l2_plain", gates_.plain}}},
                   {"repeatable", call.repeatable},
                   {"latency", to_json(call.times)}};
+  if (found.check->pruning_cost) found.detail["pruning"] = to_json(*found.check->pruning_cost);
   if (!found.passed) found.detail["error"] = found.why_failed;
   return found;
 }
 
+PruningCost LibraryCheck::pruning_cost(const workload::Inputs& inputs, const CallResult& call,
+                                       std::int64_t rows) const {
+  verify::OracleOptions exact = oracle_options_;
+  exact.pruning = {};
+  const verify::OracleResult oracle = verify::run_oracle(inputs.geometry, inputs.weights, inputs.activations, exact);
+  const verify::Comparison c = verify::compare(oracle, call.output.data(), inputs.geometry.hidden, tolerance_, gates_);
+  return {oracle.routing.rows, oracle.routing.rows - rows, c.matched_ratio, c.rel_l2_requantised};
+}
+
 std::string LibraryCheck::reference() const {
-  if (oracle_options_.scope == verify::OracleScope::full) return "FP64 oracle, every token";
-  return fmt::format(
-      "FP64 oracle, {} sampled tokens a shape and those of unusual routing{}", oracle_options_.sampled_tokens,
-      device_.device.type == DeviceType::cuda ? "" : fmt::format(" (at most {})", verify::kMaxUnusualOnCpu));
+  const std::string oracle = oracle_options_.pruning.is_on() ? "FP64 oracle that prunes too" : "FP64 oracle";
+  if (oracle_options_.scope == verify::OracleScope::full) return oracle + ", every token";
+  return oracle +
+         fmt::format(
+             ", {} sampled tokens a shape and those of unusual routing{}", oracle_options_.sampled_tokens,
+             device_.device.type == DeviceType::cuda ? "" : fmt::format(" (at most {})", verify::kMaxUnusualOnCpu));
 }
 
 std::vector<std::string> LibraryCheck::notes() const {

@@ -21,7 +21,8 @@ class LibraryCheck {
   LibraryCheck(const BackendOptions& backend, const DrawOptions& draw, std::optional<verify::OracleScope> scope,
                const verify::Tolerance& tolerance);
 
-  // Passes when the output is within the tolerance and the gates of its backend, and repeated calls give the same bits.
+  // Passes when the output is within the tolerance and the gates of its backend, and repeated calls give the same bits. A
+  // pruned call is held to the oracle's layer without the dropped picks; what they were worth is measured beside.
   // Throws InputError or RunError.
   Measurement measure(const workload::Workload& given, Progress& progress);
 
@@ -47,6 +48,7 @@ class LibraryCheck {
   std::vector<std::string> notes() const;
 
  private:
+  PruningCost pruning_cost(const workload::Inputs& inputs, const CallResult& call, std::int64_t rows) const;
   void keep_notes(const std::vector<std::string>& notes);
 
   DeviceInfo device_;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "pruning_report.hpp"
 #include "verify/compare.hpp"
 
 namespace blockmoe::cli {
@@ -14,6 +15,7 @@ struct Check {
   std::int64_t rows = 0;            // local picks of all tokens
   std::int32_t active_experts = 0;  // local experts with a row
   verify::Comparison comparison;
+  std::optional<PruningCost> pruning_cost;  // of a pruned call, whose comparison is with an oracle that prunes too
 };
 
 struct Measurement {

@@ -117,6 +117,22 @@ void BackendOptions::add(CLI::App& app) {
       ->group("Backend");
   app.add_flag("--batch-invariant", batch_invariant, "A token's bits depend on no other token, and not on T")
       ->group("Backend");
+  app.add_option("--max-local-picks", pruning.max_local_picks,
+                 "Not exact: of a token's local picks only the N of largest weight; 0 is all of them")
+      ->type_name("N")
+      ->check(whole_number(0, contract::kMaxTopK))
+      ->capture_default_str()
+      ->group("Pruning");
+  app.add_option("--min-weight-share", pruning.min_weight_share,
+                 "Not exact: no local pick with less than this share of its token's weights; 0 is any share")
+      ->type_name("X")
+      ->check(validator("a number from 0 to below 1",
+                        [](const std::string& text) {
+                          const std::optional<float> number = parsed<float>(text);
+                          return number && *number >= 0.0F && *number < 1.0F;
+                        }))
+      ->capture_default_str()
+      ->group("Pruning");
 }
 
 Options BackendOptions::plan_options() const {
@@ -126,11 +142,13 @@ Options BackendOptions::plan_options() const {
   }
   options.max_threads = threads;
   options.batch_invariant = batch_invariant;
+  options.pruning = pruning;
   return options;
 }
 
 DeviceInfo BackendOptions::device_info() const {
-  const Options options = plan_options();
+  Options options = plan_options();
+  options.pruning = {};  // has a say in no choice of a device, and the geometry is not known here
   const bool chosen_here = device == "auto";
   if (chosen_here && options.backend == Backend::automatic) {
     const Result<DeviceInfo> gpu = query_device({DeviceType::cuda, 0});

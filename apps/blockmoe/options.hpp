@@ -13,12 +13,13 @@
 
 namespace blockmoe::cli {
 
-// --backend --device --threads --batch-invariant: what runs, and where.
+// --backend --device --threads --batch-invariant --max-local-picks --min-weight-share: what runs, and where.
 struct BackendOptions {
   std::string backend = "auto";
   std::string device = "auto";
   int threads = 0;
   bool batch_invariant = false;
+  Pruning pruning;
 
   void add(CLI::App& app);
   Options plan_options() const;

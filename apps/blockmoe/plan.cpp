@@ -87,6 +87,8 @@ nlohmann::ordered_json to_json(const PlanOptions& o, const DeviceInfo& device, c
           {"max_tokens", o.max_tokens},
           {"backend", to_string(plan.backend())},
           {"path", plan.path()},
+          {"gemm1_path", plan.gemm1_path()},
+          {"gemm2_path", plan.gemm2_path()},
           {"explain", lines_of(plan.explain())},
           {"workspace", {{"bytes", need.bytes}, {"alignment", need.alignment}, {"init", word_of(need.init)}}}};
 }

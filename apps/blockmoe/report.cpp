@@ -29,6 +29,19 @@ nlohmann::ordered_json or_null(const std::optional<T>& value) {
   return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
 }
 
+std::optional<double> ratio(double numerator, double denominator) {
+  if (denominator <= 0) return std::nullopt;
+  return numerator / denominator;
+}
+
+nlohmann::ordered_json to_json(const SpeedComparison& comparison) {
+  return {
+      {"ratio_of_means", or_null(comparison.ratio_of_means)},
+      {"least_speedup", comparison.least == nullptr ? nlohmann::ordered_json(nullptr)
+                                                    : nlohmann::ordered_json(*comparison.least->speedup_vs_baseline())},
+      {"large_shapes", {{"least_T", kLeastLargeTokens}, {"summed_speedup", or_null(comparison.large_speedup)}}}};
+}
+
 nlohmann::ordered_json to_json(const Row& row) {
   return {
       {"uuid", row.uuid},
@@ -66,8 +79,26 @@ std::optional<double> Report::baseline_mean_us() const {
   return mean_of(rows, [](const Row& row) { return row.baseline_latency_us; });
 }
 
-std::optional<double> Report::mean_speedup_vs_baseline() const {
-  return mean_of(rows, [](const Row& row) { return row.speedup_vs_baseline(); });
+SpeedComparison Report::speed_comparison() const {
+  SpeedComparison found;
+  double agent = 0;
+  double baseline = 0;
+  double large_agent = 0;
+  double large_baseline = 0;
+  for (const Row& row : rows) {
+    const std::optional<double> speedup = row.speedup_vs_baseline();
+    if (!speedup) continue;
+    agent += *row.agent_latency_us;
+    baseline += *row.baseline_latency_us;
+    if (found.least == nullptr || *speedup < *found.least->speedup_vs_baseline()) found.least = &row;
+    if (row.tokens < kLeastLargeTokens) continue;
+    large_agent += *row.agent_latency_us;
+    large_baseline += *row.baseline_latency_us;
+  }
+  found.ratio_of_means = ratio(baseline, agent);
+  found.mean_speedup = mean_of(rows, [](const Row& row) { return row.speedup_vs_baseline(); });
+  found.large_speedup = ratio(large_baseline, large_agent);
+  return found;
 }
 
 std::string utc_timestamp() {
@@ -76,6 +107,7 @@ std::string utc_timestamp() {
 }
 
 nlohmann::ordered_json to_json(const Report& report) {
+  const SpeedComparison comparison = report.speed_comparison();
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
   for (const Row& row : report.rows) results.push_back(to_json(row));
   return {
@@ -95,7 +127,9 @@ nlohmann::ordered_json to_json(const Report& report) {
       {"all_passed", report.all_passed()},
       {"agent_mean_us", or_null(report.agent_mean_us())},
       {"baseline_mean_us", or_null(report.baseline_mean_us())},
-      {"mean_speedup_vs_baseline", or_null(report.mean_speedup_vs_baseline())},
+      {"mean_speedup_vs_baseline", or_null(comparison.mean_speedup)},
+      {"comparison", report.speed_baseline ? to_json(comparison) : nlohmann::ordered_json(nullptr)},
+      {"pruning", to_json(report.pruning)},
       {"notes", report.notes},
       {"wall_s", report.wall_s},
       {"results", std::move(results)},

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "machine.hpp"
+#include "pruning_report.hpp"
 
 namespace blockmoe::cli {
 
@@ -22,8 +23,21 @@ struct Row {
   nlohmann::ordered_json agent;               // an object: details, whatever their source; null where there are none
   nlohmann::ordered_json baseline;
   std::string note;  // one line for a person: why it failed
+  std::optional<PruningCost> pruning_cost;
 
   std::optional<double> speedup_vs_baseline() const;
+};
+
+// From this T on a shape is large, as in the original system's table.
+inline constexpr std::int64_t kLeastLargeTokens = 901;
+
+// Of the rows that have both times.
+struct SpeedComparison {
+  std::optional<double> ratio_of_means;  // mean of the baseline / mean of what is verified
+  std::optional<double> mean_speedup;    // mean of the rows' speedups
+  const Row* least = nullptr;            // the row of least speedup
+  std::optional<double>
+      large_speedup;  // sum of the baseline / sum of what is verified, rows with T >= kLeastLargeTokens
 };
 
 struct Tolerances {
@@ -42,15 +56,16 @@ struct Report {
   std::string reference;                      // what the outputs were compared with
   std::optional<std::string> speed_baseline;  // what the times were compared with
   std::vector<Row> rows;
+  Pruning pruning;                 // of what this library ran
   std::vector<std::string> notes;  // what a reader must know: what was drawn, what was not checked
   double wall_s = 0;               // of the whole command
 
   std::size_t passed_count() const;
   bool all_passed() const;
-  // Means over the rows that have the figure; absent where none has. The speedup is the mean of the rows' speedups.
+  // Means over the rows that have the figure; absent where none has.
   std::optional<double> agent_mean_us() const;
   std::optional<double> baseline_mean_us() const;
-  std::optional<double> mean_speedup_vs_baseline() const;
+  SpeedComparison speed_comparison() const;
 };
 
 // The present time as Report::timestamp.

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <limits>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -12,6 +13,7 @@
 #include "options.hpp"
 #include "output_file.hpp"
 #include "progress.hpp"
+#include "pruning_report.hpp"
 #include "verify/oracle.hpp"
 #include "workload/inputs.hpp"
 #include "workload/safetensors.hpp"
@@ -136,12 +138,15 @@ workload::Inputs inputs_of(const RunOptions& o, const CLI::App& app) {
   return value_or_raise(workload::InputMaker(o.draw.input_options(o.backend.threads)).make(row));
 }
 
-void write_output(const std::string& path, const workload::Inputs& inputs, const CallResult& call) {
+void write_output(const std::string& path, const workload::Inputs& inputs, const CallResult& call,
+                  const Pruning& pruning) {
   const workload::TensorView view{workload::ElementType::bf16,
                                   {inputs.tokens(), inputs.geometry.hidden},
                                   reinterpret_cast<const std::byte*>(call.output.data()),
                                   call.output.size_bytes()};
-  const Status status = workload::write_safetensors(path, {{"output", view}});
+  std::map<std::string, std::string> metadata;
+  if (const std::string mark = mark_of(pruning); !mark.empty()) metadata["pruning"] = mark;
+  const Status status = workload::write_safetensors(path, {{"output", view}}, metadata);
   if (!status.ok()) throw RunError(status.message());
 }
 
@@ -162,15 +167,16 @@ int run_run(const RunOptions& o, const CLI::App& app) {
   const CallResult call = caller.call(inputs);
   if (!call.repeatable) throw RunError("two calls on the same inputs gave different bits");
   // Rows and active experts, so that zeros can't pass for a result.
-  const verify::RoutingFacts routing =
-      verify::routing_facts(inputs.geometry, inputs.weights, inputs.activations, o.backend.threads);
+  const Pruning& pruning = o.backend.pruning;
+  const verify::RoutingFacts routing = verify::routing_facts(inputs.geometry, inputs.weights, inputs.activations,
+                                                             o.backend.threads, contract_of(pruning));
   progress.clear();
 
   if (!o.save_inputs.empty()) {
     const Status status = workload::save_inputs(o.save_inputs, inputs);
     if (!status.ok()) throw RunError(status.message());
   }
-  if (!o.output.empty()) write_output(o.output, inputs, call);
+  if (!o.output.empty()) write_output(o.output, inputs, call, pruning);
   if (o.quiet) return kAllPassed;
   fmt::print("{} tokens, {} rows, {} of {} local experts active, on {}\n", inputs.tokens(), routing.rows,
              routing.active_experts, inputs.geometry.local_experts, call.path);
@@ -181,6 +187,7 @@ int run_run(const RunOptions& o, const CLI::App& app) {
              inputs.weights.routed_scaling_factor);
   fmt::print("{:.1f} us ({:.1f} to {:.1f}), the median of {} runs: {}\n", call.times.median_us, call.times.min_us,
              call.times.max_us, call.times.runs, call.times.how);
+  if (const std::string mark = mark_of(pruning); !mark.empty()) fmt::print("{}\n", mark);
   for (const std::string& note : inputs.notes) fmt::print("note: {}\n", note);
   return kAllPassed;
 }

@@ -29,6 +29,8 @@ Source baseline_metadata() {
     found.passed = true;
     found.latency_us = row.baseline_latency_us;
     found.detail = {{"source", "metadata"}};
+    if (const auto name = row.values.find("baseline_name"); name != row.values.end())
+      found.detail["name"] = name->second;
     return found;
   };
 }

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -243,6 +244,7 @@ Outcome verify_row(const Workload& workload, const Sides& sides, Progress& progr
   row.agent_latency_us = agent.latency_us;
   row.agent = std::move(agent.detail);
   row.note = std::move(agent.why_failed);
+  if (agent.check) row.pruning_cost = agent.check->pruning_cost;
   outcome.check = std::move(agent.check);
 
   if (std::optional<Measurement> baseline = ask(sides.baseline, workload, progress)) {
@@ -255,6 +257,17 @@ Outcome verify_row(const Workload& workload, const Sides& sides, Progress& progr
     }
   }
   return outcome;
+}
+
+// The baseline's own name, where all that it said of itself agrees.
+std::optional<std::string> named(const std::optional<std::string>& speed_baseline, const std::vector<Row>& rows) {
+  std::set<std::string> names;
+  for (const Row& row : rows) {
+    const auto name = row.baseline.is_object() ? row.baseline.find("name") : row.baseline.end();
+    if (name != row.baseline.end() && name->is_string()) names.insert(name->get<std::string>());
+  }
+  if (!speed_baseline || names.size() != 1) return speed_baseline;
+  return fmt::format("{} ({})", *names.begin(), *speed_baseline);
 }
 
 std::vector<std::string> remarks_of(const Sides& sides) {
@@ -301,8 +314,9 @@ int run_verify(const VerifyOptions& o, const std::string& command) {
   report.tolerances = o.tolerances;
   report.reference = sides.reference;
   report.speed_baseline = sides.speed_baseline;
+  if (sides.library) report.pruning = o.backend.pruning;
 
-  const Table table(rows, sides.library != nullptr, sides.speed_baseline.has_value());
+  const Table table(rows, sides.library != nullptr, !mark_of(report.pruning).empty());
   Progress progress(!o.quiet);
   if (!o.quiet) print(table.header());
   bool baseline_failed = false;
@@ -315,6 +329,7 @@ int run_verify(const VerifyOptions& o, const std::string& command) {
     report.rows.push_back(outcome.row);
   }
   if (sides.library) report.notes = sides.library->notes();
+  report.speed_baseline = named(sides.speed_baseline, report.rows);
   report.wall_s = Seconds(std::chrono::steady_clock::now() - start).count();
   print(o.quiet ? verdict(report) : summary(report, remarks_of(sides)));
   write_reports(o, report, file.path);

@@ -157,6 +157,7 @@ blockmoe::Options translate(const blockmoe_options& c) {
   options.gate_first = c.gate_first != 0;
   options.max_sms = c.max_sms;
   options.max_threads = c.max_threads;
+  options.pruning = {c.pruning.max_local_picks, c.pruning.min_weight_share};
   options.batch_invariant = c.batch_invariant != 0;
   return options;
 }
@@ -307,6 +308,14 @@ int32_t blockmoe_plan_backend(const blockmoe_plan* plan) {
 
 const char* blockmoe_plan_path(const blockmoe_plan* plan) {
   return plan == nullptr ? "" : plan->plan.path().c_str();
+}
+
+const char* blockmoe_plan_gemm1_path(const blockmoe_plan* plan) {
+  return plan == nullptr ? "" : plan->plan.gemm1_path().c_str();
+}
+
+const char* blockmoe_plan_gemm2_path(const blockmoe_plan* plan) {
+  return plan == nullptr ? "" : plan->plan.gemm2_path().c_str();
 }
 
 const char* blockmoe_plan_explain(const blockmoe_plan* plan) {

@@ -54,6 +54,10 @@ DeviceInfo device_named(const std::string& name) {
   return info.value();
 }
 
+Pruning pruning_of(std::int64_t max_local_picks, double min_weight_share) {
+  return {to_int32("max_local_picks", max_local_picks), static_cast<float>(min_weight_share)};
+}
+
 tvm::ffi::String version() {
   return BLOCKMOE_VERSION;
 }
@@ -63,7 +67,7 @@ tvm::ffi::String version() {
 PlanRef make_plan(std::int64_t max_tokens, std::int64_t experts, std::int64_t hidden, std::int64_t intermediate,
                   std::int64_t local_experts, std::int64_t top_k, std::int64_t n_group, std::int64_t topk_group,
                   const std::string& device, std::int64_t backend, bool gate_first, std::int64_t max_sms,
-                  std::int64_t max_threads, bool batch_invariant) {
+                  std::int64_t max_threads, std::int64_t max_local_picks, double min_weight_share, bool batch_invariant) {
   Geometry geometry;
   geometry.experts = to_int32("experts", experts);
   geometry.hidden = hidden;
@@ -77,6 +81,7 @@ PlanRef make_plan(std::int64_t max_tokens, std::int64_t experts, std::int64_t hi
   options.gate_first = gate_first;
   options.max_sms = to_int32("max_sms", max_sms);
   options.max_threads = to_int32("max_threads", max_threads);
+  options.pruning = pruning_of(max_local_picks, min_weight_share);
   options.batch_invariant = batch_invariant;
   const DeviceInfo info = device_named(device);
   const Result<Plan> plan = Plan::create(geometry, max_tokens, info, options);
@@ -229,14 +234,19 @@ struct Planned {
   Device device;
 };
 
-// The caller's plan, or a kept one for these sizes.
-Planned planned(const Optional<PlanRef>& given, const Geometry& geometry, const TensorView& hidden_states,
-                bool gate_first, std::int64_t backend) {
-  if (given.has_value()) return {given.value()->plan, given.value()->device};
-  require_rank("hidden_states", hidden_states, 2, "[T, H]");
+Options options_of(bool gate_first, std::int64_t backend, const Pruning& pruning) {
   Options options;
   options.backend = static_cast<Backend>(backend);
   options.gate_first = gate_first;
+  options.pruning = pruning;
+  return options;
+}
+
+// The caller's plan, or a kept one for these sizes.
+Planned planned(const Optional<PlanRef>& given, const Geometry& geometry, const TensorView& hidden_states,
+                const Options& options) {
+  if (given.has_value()) return {given.value()->plan, given.value()->device};
+  require_rank("hidden_states", hidden_states, 2, "[T, H]");
   const Device device = device_of("hidden_states", hidden_states.device());
   return {plan_for(geometry, hidden_states.size(0), device, options), device};
 }
@@ -248,7 +258,8 @@ tvm::ffi::Tensor fused_moe(TensorView routing_logits, const OptionalTensor& rout
                            TensorView gemm2_weights, TensorView gemm2_weights_scale, std::int64_t local_expert_offset,
                            double routed_scaling_factor, const OptionalTensor& output, std::int64_t top_k,
                            std::int64_t n_group, std::int64_t topk_group, bool gate_first, std::int64_t backend,
-                           const Optional<PlanRef>& given_plan, const OptionalTensor& workspace) {
+                           std::int64_t max_local_picks, double min_weight_share, const Optional<PlanRef>& given_plan,
+                           const OptionalTensor& workspace) {
   const Weights weights = weights_of(routing_bias, gemm1_weights, gemm1_weights_scale, gemm2_weights,
                                      gemm2_weights_scale, local_expert_offset, routed_scaling_factor);
   require_rank("routing_logits", routing_logits, 2, "[T, E]");
@@ -257,7 +268,8 @@ tvm::ffi::Tensor fused_moe(TensorView routing_logits, const OptionalTensor& rout
   geometry.top_k = to_int32("top_k", top_k);
   geometry.n_group = to_int32("n_group", n_group);
   geometry.topk_group = to_int32("topk_group", topk_group);
-  const Planned with = planned(given_plan, geometry, hidden_states, gate_first, backend);
+  const Planned with = planned(given_plan, geometry, hidden_states,
+                               options_of(gate_first, backend, pruning_of(max_local_picks, min_weight_share)));
   return run(bind(with.plan, weights), routing_logits, hidden_states, hidden_states_scale,
              {with.plan.workspace(), with.device, output, workspace});
 }
@@ -268,8 +280,8 @@ tvm::ffi::Tensor fused_moe_prerouted(TensorView topk_ids, TensorView topk_weight
                                      TensorView gemm1_weights_scale, TensorView gemm2_weights,
                                      TensorView gemm2_weights_scale, std::int64_t local_expert_offset,
                                      const OptionalTensor& output, std::int64_t experts, bool gate_first,
-                                     std::int64_t backend, const Optional<PlanRef>& given_plan,
-                                     const OptionalTensor& workspace) {
+                                     std::int64_t backend, std::int64_t max_local_picks, double min_weight_share,
+                                     const Optional<PlanRef>& given_plan, const OptionalTensor& workspace) {
   const Weights weights = weights_of(std::nullopt, gemm1_weights, gemm1_weights_scale, gemm2_weights,
                                      gemm2_weights_scale, local_expert_offset, 1.0);
   require_rank("topk_ids", topk_ids, 2, "[T, K]");
@@ -278,7 +290,8 @@ tvm::ffi::Tensor fused_moe_prerouted(TensorView topk_ids, TensorView topk_weight
   geometry.top_k = to_int32("topk_ids", topk_ids.size(1));
   geometry.n_group = 1;
   geometry.topk_group = 1;
-  const Planned with = planned(given_plan, geometry, hidden_states, gate_first, backend);
+  const Planned with = planned(given_plan, geometry, hidden_states,
+                               options_of(gate_first, backend, pruning_of(max_local_picks, min_weight_share)));
   return run_prerouted(bind(with.plan, weights), topk_ids, topk_weights, hidden_states, hidden_states_scale,
                        {with.plan.workspace(), with.device, output, workspace});
 }

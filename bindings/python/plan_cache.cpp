@@ -32,7 +32,8 @@ struct Entry {
       return std::tuple(x.experts, x.hidden, x.intermediate, x.local_experts, x.top_k, x.n_group, x.topk_group);
     };
     return max_tokens == tokens && device == where && values(geometry) == values(g) && options.backend == o.backend &&
-           options.gate_first == o.gate_first;
+           options.gate_first == o.gate_first && options.pruning.max_local_picks == o.pruning.max_local_picks &&
+           options.pruning.min_weight_share == o.pruning.min_weight_share;
   }
 };
 

@@ -96,12 +96,19 @@ typedef struct blockmoe_geometry {
   int32_t topk_group;
 } blockmoe_geometry;
 
+/* Frozen. Off where both are 0. */
+typedef struct blockmoe_pruning {
+  int32_t max_local_picks;
+  float min_weight_share;
+} blockmoe_pruning;
+
 typedef struct blockmoe_options {
   uint32_t struct_size;
   int32_t backend;
   int32_t gate_first; /* 0 or 1 */
   int32_t max_sms;
   int32_t max_threads;
+  blockmoe_pruning pruning;
   int32_t batch_invariant; /* 0 or 1 */
 } blockmoe_options;
 
@@ -192,9 +199,11 @@ BLOCKMOE_API void blockmoe_plan_destroy(blockmoe_plan* plan);
 
 BLOCKMOE_API blockmoe_status blockmoe_plan_workspace(const blockmoe_plan* plan, blockmoe_workspace_need* need,
                                                      blockmoe_error* error);
-/* For a NULL plan: BLOCKMOE_BACKEND_AUTOMATIC, "" and "". The strings live as long as the plan. */
+/* For a NULL plan: BLOCKMOE_BACKEND_AUTOMATIC and "". The strings live as long as the plan. */
 BLOCKMOE_API int32_t blockmoe_plan_backend(const blockmoe_plan* plan);
 BLOCKMOE_API const char* blockmoe_plan_path(const blockmoe_plan* plan);
+BLOCKMOE_API const char* blockmoe_plan_gemm1_path(const blockmoe_plan* plan);
+BLOCKMOE_API const char* blockmoe_plan_gemm2_path(const blockmoe_plan* plan);
 BLOCKMOE_API const char* blockmoe_plan_explain(const blockmoe_plan* plan);
 
 /* *bound is written only when the call succeeds, and is then the caller's to destroy. */

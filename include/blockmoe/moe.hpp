@@ -10,7 +10,7 @@
 //
 // Geometry, Options, DeviceInfo, Weights, Activations and PreroutedActivations begin with their own size, set by their initialiser: the
 // library reads and writes only what the caller's version of a struct holds, so fields added later (at the end, with 0
-// meaning "as before") break nobody. The other structs are frozen.
+// meaning "as before") break nobody. The other structs, Pruning among them, are frozen.
 //
 // Errors name the argument, what it is and what it must be:
 //   gemm1_weights_scale: shape [32, 32, 55], expected [32, 32, 56] (gemm1_weights is [32, 4096, 7168], blocks of 128)
@@ -43,6 +43,15 @@ struct Geometry {
 /// holds the error gates of docs/numerics.md; hopper does not hold them on every call yet, and runs where it is named.
 enum class Backend : std::int32_t { automatic = 0, cpu = 1, portable = 2, hopper = 3 };
 
+/// Fewer rows for a result that is no longer the layer's: of a token's picks on this rank, those whose weight is below
+/// min_weight_share of the weights of all its picks are dropped, then all but the max_local_picks of largest weight. What
+/// stays keeps its weight. The rule to the bit: docs/numerics.md, Pruning. Off by default; a plan that prunes says so in
+/// path() and explain().
+struct Pruning {
+  std::int32_t max_local_picks = 0;  ///< 0..top_k; 0 = any number
+  float min_weight_share = 0.0F;     ///< in [0, 1); 0 = any share
+};
+
 struct Options {
   std::uint32_t struct_size = sizeof(Options);
   Backend backend = Backend::automatic;
@@ -52,6 +61,7 @@ struct Options {
   std::int32_t max_sms = 0;
   std::int32_t max_threads =
       0;  ///< threads that a call may use on the CPU, at most; 0 = all that the process may run on
+  Pruning pruning;
   /// A token's output row has the same bits in every call on these weights, whatever T, max_tokens and the other tokens are:
   /// nothing is chosen by T that could move a bit. What it costs: docs/numerics.md
   bool batch_invariant = false;
@@ -144,6 +154,9 @@ class BLOCKMOE_API Plan {
   Backend backend() const;
   /// The path's name: the backend's, a slash, and what it chose within ("cpu/avx512_bf16").
   const std::string& path() const;
+  /// The same of what multiplies in each of the two products: path(), where nothing more is to be said.
+  const std::string& gemm1_path() const;
+  const std::string& gemm2_path() const;
   /// What runs and why, a line a decision.
   const std::string& explain() const;
 

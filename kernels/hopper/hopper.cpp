@@ -57,6 +57,19 @@ const char* gemm1_text(const Config& config) {
   return config.gemm1_in_halves ? ", in gemm1 every 64; " : "; ";
 }
 
+ProductNames product_names(const Request& request) {
+  const Config config = config_of(request, request.max_tokens);
+  switch (config.width) {
+    case Width::narrow:
+      return {config.exact_gemm1 ? "hopper/mma_f16" : "hopper/wgmma_swapped", "hopper/wgmma_swapped"};
+    case Width::middle:
+      return {"hopper/wgmma_swapped", "hopper/wgmma_swapped"};
+    case Width::wide:
+      return {"hopper/wgmma_by_rows", "hopper/wgmma_by_rows"};
+  }
+  return {};
+}
+
 std::string explain(const Request& request) {
   const Config config = config_of(request, request.max_tokens);
   return "products: wgmma on e4m3, weights by rows and each expert's own rows as columns" +
@@ -140,7 +153,7 @@ Error launch_slab(const stages::Slab& shared_slab, const void* opaque_state, cud
 }  // namespace
 
 PathEntry path_entry() {
-  return {Path::hopper, "hopper", supports, plan_name, explain, workspace_bytes, bind, launch_slab};
+  return {Path::hopper, "hopper", supports, plan_name, explain, workspace_bytes, bind, launch_slab, product_names};
 }
 
 }  // namespace blockmoe::kernels::hopper

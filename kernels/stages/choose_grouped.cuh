@@ -24,6 +24,7 @@
 #include <cuda_bf16.h>
 
 #include "checked.h"
+#include "contract/pruning.h"
 #include "contract/routing.h"
 #include "ptx/cp_async.h"
 #include "stages/route.cuh"
@@ -71,6 +72,7 @@ struct GroupedParams {
   std::uint32_t* counters;  // of the path, to become 0: by route_and_pack
   int counter_words;
   Workspace workspace;
+  contract::Pruning pruning;
 };
 
 using Rows = float[kGroups][kRowPitch];  // a value an expert
@@ -467,25 +469,43 @@ struct Pick {
   bool empty = false;              // slot `lane` of the token has no pick
 };
 
-// The picks' weights; the local ones go to the workspace.
+// The weight of the lane's pick, for the first kTopK lanes.
 template <int kLanes>
-__device__ Pick finish(const GroupedParams& p, const Place<kLanes>& place, const TokenMemory& token) {
+__device__ float weight_of(const GroupedParams& p, const Place<kLanes>& place, const TokenMemory& token) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int j = 0; j < kTopK; ++j) sum = contract::rn::add(sum, token.pick_mixing[j]);
+  return contract::routing_weight(token.pick_mixing[place.lane], sum, p.factor);
+}
+
+// Whether the lane's pick, local or not, is a row after pruning; by all lanes of the warp. The candidates' scores have been
+// read: the weights take their place.
+template <int kLanes>
+__device__ bool is_left(const GroupedParams& p, const Place<kLanes>& place, TokenMemory& token, bool local) {
+  if (place.lane < kTopK) token.choice[place.lane] = weight_of(p, place, token);
+  __syncwarp();
+  const unsigned locals = __ballot_sync(kAllLanes, local) >> place.first;
+  const contract::TokenPicks picks = {token.choice, kTopK, ~0u, locals};
+  return local && contract::stays(p.pruning, picks, contract::least_magnitude(p.pruning, picks), place.lane);
+}
+
+// The picks' weights; the local ones go to the workspace.
+template <int kLanes, bool kPrunes>
+__device__ Pick finish(const GroupedParams& p, const Place<kLanes>& place, TokenMemory& token) {
   const bool has = place.lane < kTopK && place.token < p.tokens;
   const std::int32_t expert = token.pick[place.lane % kTopK];
-  const bool local = has && is_local(expert, p.local_offset, p.local_experts);
+  bool local = has && is_local(expert, p.local_offset, p.local_experts);
+  if constexpr (kPrunes) local = is_left(p, place, token, local);
   const unsigned locals = (__ballot_sync(kAllLanes, local) >> place.first) & ((1u << kTopK) - 1u);
   Pick pick;
   pick.slot = __popc(locals & ((1u << place.lane) - 1u));
   pick.empty = has && place.lane >= __popc(locals) && place.lane < p.picks;
   const std::int64_t out = static_cast<std::int64_t>(place.token) * p.picks;
   if (local) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int j = 0; j < kTopK; ++j) sum = contract::rn::add(sum, token.pick_mixing[j]);
     BLOCKMOE_CHECK(pick.slot < p.picks);
     pick.local_expert = expert - p.local_offset;
     p.workspace.pick_expert[out + pick.slot] = pick.local_expert;
-    p.workspace.pick_weight[out + pick.slot] = contract::routing_weight(token.pick_mixing[place.lane], sum, p.factor);
+    p.workspace.pick_weight[out + pick.slot] = weight_of(p, place, token);
   }
   if (pick.empty) p.workspace.pick_expert[out + place.lane] = -1;
   return pick;
@@ -505,7 +525,7 @@ __device__ float largest_of(const Rows& rows) {
 }
 
 // All of a lane's part in its token: from logits to picks. By all threads of the CTA.
-template <int kLanes, typename Logit>
+template <int kLanes, typename Logit, bool kPrunes>
 __device__ Pick route_token(const GroupedParams& p, const Place<kLanes>& place, const GroupedMemory& memory) {
   const int thread = static_cast<int>(threadIdx.x);
   const float bias = thread < kExperts ? bias_of(p.bias, p.bias_type, thread) : 0.0f;
@@ -518,7 +538,7 @@ __device__ Pick route_token(const GroupedParams& p, const Place<kLanes>& place, 
   const float largest_bias = largest_of(memory.bias);
   await_logits();
   choose<kLanes, Logit>(p, place, memory.bias, largest_bias, token);
-  return finish(p, place, token);
+  return finish<kLanes, kPrunes>(p, place, token);
 }
 
 }  // namespace

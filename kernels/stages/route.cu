@@ -6,7 +6,7 @@
 //
 // A CTA owns a token block. A token is handled by W lanes of a warp, W the power of two with 32 W >= E: a lane owns 32
 // consecutive experts, a warp 32 / W tokens. (DeepSeek-V3: W = 8, a lane is a group of experts, a warp has 4 tokens.)
-// The arithmetic and the tie rules are contract/routing.h's.
+// The arithmetic and the tie rules are contract/routing.h's, and contract/pruning.h's in the kernels of calls that prune.
 //
 // Choosing top_k of the experts left after the choice of groups:
 //   threshold  the top_k-th largest of all lanes' two best scores: at least top_k candidates reach it, few more do
@@ -20,6 +20,7 @@
 
 #include "checked.h"
 #include "contract/e4m3.h"
+#include "contract/pruning.h"
 #include "contract/routing.h"
 #include "launch.h"
 #include "ptx/griddepcontrol.h"
@@ -55,6 +56,7 @@ struct RouteParams {
   int lanes_log2;
   bool groups_are_lanes;  // a group is a power of two of whole lanes
   Workspace workspace;
+  contract::Pruning pruning;
 };
 
 // Shared memory, in this order; sizes follow from the launch.
@@ -284,8 +286,24 @@ __device__ bool is_local(const RouteParams& p, std::int32_t expert) {
   return stages::is_local(expert, p.local_offset, p.local_experts);
 }
 
+// s of the picks becomes their weight, by all lanes of the warp.
+__device__ void weigh(const RouteParams& p, const Place& place, float* score) {
+  float sum = 0.0f;
+  for (int j = 0; j < p.top_k; ++j) sum = contract::rn::add(sum, score[j]);
+  __syncwarp();
+  for (int j = place.lane; j < p.top_k; j += place.lanes) score[j] = contract::routing_weight(score[j], sum, p.factor);
+  __syncwarp();
+}
+
+// The local picks that pruning leaves, as bits.
+__device__ std::uint32_t kept_picks(const RouteParams& p, const std::int32_t* expert, const float* weight) {
+  std::uint32_t local = 0;
+  for (int j = 0; j < p.top_k; ++j) local |= static_cast<std::uint32_t>(is_local(p, expert[j])) << j;
+  return contract::kept_picks(p.pruning, {weight, p.top_k, ~0u, local});
+}
+
 // Weights of the picks, and the local ones into the workspace and the counts.
-template <typename Logit>
+template <typename Logit, bool kPrunes>
 __device__ void finish(const RouteParams& p, const Place& place, const std::int32_t* expert, float* score,
                        std::int32_t* counts) {
   for (int j = place.lane; j < p.top_k; j += place.lanes) {
@@ -293,23 +311,30 @@ __device__ void finish(const RouteParams& p, const Place& place, const std::int3
     score[j] = s != s ? 0.0f : s;
   }
   __syncwarp();
+  if constexpr (kPrunes) weigh(p, place, score);
   if (!place.valid) return;
+  [[maybe_unused]] std::uint32_t kept = 0;
+  if constexpr (kPrunes) kept = kept_picks(p, expert, score);
+  const auto is_row = [&](int j) {
+    if constexpr (kPrunes) return contract::is_in(kept, j);
+    return is_local(p, expert[j]);
+  };
   float sum = 0.0f;
   int local = 0;
   for (int j = 0; j < p.top_k; ++j) {
     sum = contract::rn::add(sum, score[j]);
-    local += static_cast<int>(is_local(p, expert[j]));
+    local += static_cast<int>(is_row(j));
   }
   const std::int64_t out = static_cast<std::int64_t>(place.token) * p.picks;
   for (int j = place.lane; j < p.top_k; j += place.lanes) {
-    if (!is_local(p, expert[j])) continue;
+    if (!is_row(j)) continue;
     int before = 0;
-    for (int other = 0; other < j; ++other) before += static_cast<int>(is_local(p, expert[other]));
+    for (int other = 0; other < j; ++other) before += static_cast<int>(is_row(other));
     BLOCKMOE_CHECK(before < p.picks && place.token < p.tokens);
     const std::int32_t number = expert[j] - p.local_offset;
     BLOCKMOE_CHECK(number >= 0 && number < p.local_experts);
     p.workspace.pick_expert[out + before] = number;
-    p.workspace.pick_weight[out + before] = contract::routing_weight(score[j], sum, p.factor);
+    p.workspace.pick_weight[out + before] = kPrunes ? score[j] : contract::routing_weight(score[j], sum, p.factor);
     atomicAdd(&counts[number], 1);
   }
   for (int j = local + place.lane; j < p.picks; j += place.lanes) p.workspace.pick_expert[out + j] = -1;
@@ -330,7 +355,7 @@ __device__ bool prepare(const RouteParams& p, const RouteMemory& memory) {
   return __syncthreads_and(holds) != 0;
 }
 
-template <typename Logit>
+template <typename Logit, bool kPrunes>
 __global__ void __launch_bounds__(256, 2) route(const __grid_constant__ RouteParams p) {
   ptx::griddepcontrol_launch_dependents();
   extern __shared__ __align__(16) char shared[];
@@ -374,7 +399,7 @@ __global__ void __launch_bounds__(256, 2) route(const __grid_constant__ RoutePar
     const int total = compact(place, b, threshold, list);
     std::int32_t* const experts = memory.pick_expert + place.slot * p.top_k;
     rank(p, place, list, total, experts);
-    finish<Logit>(p, place, experts, memory.pick_score + place.slot * p.top_k, memory.counts);
+    finish<Logit, kPrunes>(p, place, experts, memory.pick_score + place.slot * p.top_k, memory.counts);
     __syncwarp();  // the lists have been read: the next pass's rows may take their place
   }
   write_counts(p.workspace, p.local_experts, memory.counts);
@@ -414,6 +439,18 @@ RouteParams params_of(const contract::Geometry& g) {
   return p;
 }
 
+template <typename Logit>
+Error launch(const RouteParams& p, const LaunchShape& shape, cudaStream_t stream) {
+  return p.pruning.is_on() ? launch_kernel("route", route<Logit, true>, shape, stream, p)
+                           : launch_kernel("route", route<Logit, false>, shape, stream, p);
+}
+
+template <typename Logit>
+Error prepare() {
+  return first_error([] { return prepare_for_any_shared_memory("route", route<Logit, false>); },
+                     [] { return prepare_for_any_shared_memory("route", route<Logit, true>); });
+}
+
 }  // namespace
 
 Error launch_route(const Slab& slab, cudaStream_t stream) {
@@ -430,18 +467,17 @@ Error launch_route(const Slab& slab, cudaStream_t stream) {
   p.local_offset = slab.weights.local_expert_offset;
   p.factor = slab.weights.routed_scaling_factor;
   p.workspace = slab.workspace;
+  p.pruning = slab.pruning;
   LaunchShape shape;
   shape.block = static_cast<unsigned>(threads_of(p.lanes));
   shape.grid = static_cast<unsigned>((p.tokens + plan::kTokenBlock - 1) / plan::kTokenBlock);
   shape.shared_bytes = RouteMemory::bytes(p, threads_of(p.lanes));
-  return a.routing_logits_type == contract::FloatType::f32
-             ? launch_kernel("route", route<float>, shape, stream, p)
-             : launch_kernel("route", route<__nv_bfloat16>, shape, stream, p);
+  return a.routing_logits_type == contract::FloatType::f32 ? launch<float>(p, shape, stream)
+                                                           : launch<__nv_bfloat16>(p, shape, stream);
 }
 
 Error prepare_route() {
-  return first_error([] { return prepare_for_any_shared_memory("route", route<float>); },
-                     [] { return prepare_for_any_shared_memory("route", route<__nv_bfloat16>); });
+  return first_error([] { return prepare<float>(); }, [] { return prepare<__nv_bfloat16>(); });
 }
 
 }  // namespace blockmoe::kernels::stages

@@ -6,7 +6,8 @@
 //   route_grouped:   block_counts [B, pitch], block_rows [B] out
 //   route_and_pack:  chunks [1], expert_begin [1, L + 1], row_to_token [T' P], pick_row [T', P] out
 //
-// A token's picks: choose_grouped.cuh, by W lanes of a warp.
+// A token's picks: choose_grouped.cuh, by W lanes of a warp. Calls that prune (contract/pruning.h) have kernels of their own, so
+// that the others pay nothing for it.
 //
 // route_grouped: W = 8; a CTA owns a token block, a warp 4 of its tokens. 47 KB of shared memory and 64 registers a thread:
 // four CTAs an SM, so that on 128 SMs and more a whole slab (512 blocks) is one wave, all logits on their way at once. About
@@ -36,7 +37,7 @@ static_assert(kThreads >= kExperts, "a thread brings at most one bias");
 
 constexpr int kRouteLanes = 8;  // of route_grouped: 8 warps have a token block
 
-template <typename Logit>
+template <typename Logit, bool kPrunes>
 __global__ void __launch_bounds__(kThreads, kCtasAnSm) route_grouped(const __grid_constant__ GroupedParams p) {
   ptx::griddepcontrol_launch_dependents();
   const GroupedMemory memory(shared_memory(), plan::kTokenBlock);
@@ -44,7 +45,7 @@ __global__ void __launch_bounds__(kThreads, kCtasAnSm) route_grouped(const __gri
 #pragma unroll 1
   for (int e = static_cast<int>(threadIdx.x); e < p.local_experts; e += kThreads) counts[e] = 0;
   const Place<kRouteLanes> place(static_cast<int>(blockIdx.x) * plan::kTokenBlock);
-  const Pick pick = route_token<kRouteLanes, Logit>(p, place, memory);
+  const Pick pick = route_token<kRouteLanes, Logit, kPrunes>(p, place, memory);
   if (pick.local_expert >= 0) atomicAdd(&counts[pick.local_expert], 1);
   write_counts(p.workspace, p.local_experts, counts);
 }
@@ -88,7 +89,7 @@ __device__ void order_experts(const GroupedParams& p, LocalExpert* experts) {
   }
 }
 
-template <int kLanes, typename Logit>
+template <int kLanes, typename Logit, bool kPrunes>
 __global__ void __launch_bounds__(kLanes*(kLanes == 32 ? kMostWideTokens : kMostTokens))
     route_and_pack(const __grid_constant__ GroupedParams p) {
   ptx::griddepcontrol_launch_dependents();
@@ -99,7 +100,7 @@ __global__ void __launch_bounds__(kLanes*(kLanes == 32 ? kMostWideTokens : kMost
 #pragma unroll 1
   for (int e = thread; e < p.local_experts; e += threads) experts[e] = {};
   const Place<kLanes> place(0);
-  const Pick pick = route_token<kLanes, Logit>(p, place, memory);
+  const Pick pick = route_token<kLanes, Logit, kPrunes>(p, place, memory);
   if (pick.local_expert >= 0) {
     atomicOr(&experts[pick.local_expert].tokens[place.token / 32], 1u << place.token % 32);
   }
@@ -134,6 +135,7 @@ GroupedParams params_of(const Slab& slab) {
   p.counters = slab.counters;
   p.counter_words = slab.counter_words;
   p.workspace = slab.workspace;
+  p.pruning = slab.pruning;
   return p;
 }
 
@@ -158,27 +160,34 @@ std::size_t route_and_pack_bytes(std::int64_t tokens, int local_experts) {
                               static_cast<std::size_t>(local_experts) * sizeof(LocalExpert));
 }
 
+using Kernel = void (*)(GroupedParams);
+
 template <typename Logit>
-Error launch_one_cta(const Slab& slab, cudaStream_t stream) {
-  const std::int64_t tokens = slab.activations.tokens;
-  LaunchShape shape;
-  shape.block = static_cast<unsigned>(threads_of(tokens));
-  shape.shared_bytes = route_and_pack_bytes(tokens, slab.geometry.local_experts);
-  return lanes_of(tokens) == 32
-             ? launch_kernel("route_and_pack", route_and_pack<32, Logit>, shape, stream, params_of(slab))
-             : launch_kernel("route_and_pack", route_and_pack<8, Logit>, shape, stream, params_of(slab));
+Kernel route_grouped_for(const Slab& slab) {
+  return slab.pruning.is_on() ? route_grouped<Logit, true> : route_grouped<Logit, false>;
 }
 
-Error prepare_one(const char* name, void (*kernel)(GroupedParams)) {
+template <typename Logit, bool kPrunes>
+Kernel route_and_pack_of(std::int64_t tokens) {
+  return lanes_of(tokens) == 32 ? route_and_pack<32, Logit, kPrunes> : route_and_pack<8, Logit, kPrunes>;
+}
+
+template <typename Logit>
+Kernel route_and_pack_for(const Slab& slab) {
+  const std::int64_t tokens = slab.activations.tokens;
+  return slab.pruning.is_on() ? route_and_pack_of<Logit, true>(tokens) : route_and_pack_of<Logit, false>(tokens);
+}
+
+Error prepare_one(const char* name, Kernel kernel) {
   return first_error([&] { return prepare_for_any_shared_memory(name, kernel); },
                      [&] { return prefer_shared_memory(name, kernel); });
 }
 
-template <typename Logit>
+template <typename Logit, bool kPrunes>
 Error prepare_all() {
-  return first_error([] { return prepare_one("route_grouped", route_grouped<Logit>); },
-                     [] { return prepare_one("route_and_pack", route_and_pack<32, Logit>); },
-                     [] { return prepare_one("route_and_pack", route_and_pack<8, Logit>); });
+  return first_error([] { return prepare_one("route_grouped", route_grouped<Logit, kPrunes>); },
+                     [] { return prepare_one("route_and_pack", route_and_pack<32, Logit, kPrunes>); },
+                     [] { return prepare_one("route_and_pack", route_and_pack<8, Logit, kPrunes>); });
 }
 
 }  // namespace
@@ -198,9 +207,9 @@ Error launch_route_grouped(const Slab& slab, cudaStream_t stream) {
   shape.grid = static_cast<unsigned>((slab.activations.tokens + plan::kTokenBlock - 1) / plan::kTokenBlock);
   shape.block = kThreads;
   shape.shared_bytes = route_bytes(slab.geometry.local_experts);
-  return slab.activations.routing_logits_type == contract::FloatType::f32
-             ? launch_kernel("route_grouped", route_grouped<float>, shape, stream, params_of(slab))
-             : launch_kernel("route_grouped", route_grouped<__nv_bfloat16>, shape, stream, params_of(slab));
+  const bool f32 = slab.activations.routing_logits_type == contract::FloatType::f32;
+  const Kernel kernel = f32 ? route_grouped_for<float>(slab) : route_grouped_for<__nv_bfloat16>(slab);
+  return launch_kernel("route_grouped", kernel, shape, stream, params_of(slab));
 }
 
 bool fits_one_cta(const Slab& slab) {
@@ -211,12 +220,18 @@ bool fits_one_cta(const Slab& slab) {
 
 Error launch_route_and_pack(const Slab& slab, cudaStream_t stream) {
   const TraceRange range("route and pack");
-  return slab.activations.routing_logits_type == contract::FloatType::f32 ? launch_one_cta<float>(slab, stream)
-                                                                          : launch_one_cta<__nv_bfloat16>(slab, stream);
+  const std::int64_t tokens = slab.activations.tokens;
+  LaunchShape shape;
+  shape.block = static_cast<unsigned>(threads_of(tokens));
+  shape.shared_bytes = route_and_pack_bytes(tokens, slab.geometry.local_experts);
+  const bool f32 = slab.activations.routing_logits_type == contract::FloatType::f32;
+  const Kernel kernel = f32 ? route_and_pack_for<float>(slab) : route_and_pack_for<__nv_bfloat16>(slab);
+  return launch_kernel("route_and_pack", kernel, shape, stream, params_of(slab));
 }
 
 Error prepare_route_grouped() {
-  return first_error([] { return prepare_all<float>(); }, [] { return prepare_all<__nv_bfloat16>(); });
+  return first_error([] { return prepare_all<float, false>(); }, [] { return prepare_all<__nv_bfloat16, false>(); },
+                     [] { return prepare_all<float, true>(); }, [] { return prepare_all<__nv_bfloat16, true>(); });
 }
 
 }  // namespace blockmoe::kernels::stages

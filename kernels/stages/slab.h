@@ -6,6 +6,7 @@
 
 #include "contract/call.h"
 #include "contract/geometry.h"
+#include "contract/pruning.h"
 #include "operator.h"
 #include "plan/sizes.h"
 #include "stages/layout.h"
@@ -18,6 +19,7 @@ struct Slab {
   contract::Weights weights;
   contract::Activations activations;  // of the slab: pointers moved to its first token, `tokens` its own number
   std::optional<contract::Picks> given_picks;  // likewise; without them there are logits to route
+  contract::Pruning pruning;
   plan::Sizes sizes;
   Workspace workspace;
   void* path_workspace = nullptr;     // the path's own bytes

@@ -4,6 +4,8 @@
 //   pick_expert   [T', P] out                    pick_weight [T', P] out: local picks in order, then -1
 //   block_counts  [B, pitch] out                 block_rows [B] out: local picks of each token block, by expert and in all
 //
+// Of a pruned call the picks that contract/pruning.h drops are none.
+//
 // A CTA owns a token block. A token is handled by W lanes of a warp, W the smallest power of two that isn't below K: lane j
 // has pick j. An expert that stands earlier in the row is skipped: so a token has no more than P = min(K, L) local picks, and
 // an expert no more rows of a block than the block has tokens, which pack relies on.
@@ -13,6 +15,7 @@
 #include <cstdint>
 
 #include "checked.h"
+#include "contract/pruning.h"
 #include "launch.h"
 #include "ptx/griddepcontrol.h"
 #include "stages/route.cuh"
@@ -38,6 +41,7 @@ struct TakeParams {
   int picks;  // P
   int lanes;  // W
   Workspace workspace;
+  contract::Pruning pruning;
 };
 
 // The local number of an expert, or -1 where it is none of the model's or not on this rank.
@@ -56,6 +60,20 @@ __device__ bool stands_earlier(const TakeParams& p, int lane, std::int32_t local
   return found;
 }
 
+// Of a vote of all lanes of the warp the token's bits, of which bit j is lane j's.
+__device__ unsigned of_token(const TakeParams& p, int lane, bool vote) {
+  return (__ballot_sync(kAllLanes, vote) >> (static_cast<int>(threadIdx.x) % 32 - lane)) &
+         (kAllLanes >> (32 - p.lanes));
+}
+
+// Whether the lane's pick, local or not, is a row after pruning; by all lanes of the warp.
+__device__ bool is_left(const TakeParams& p, int lane, const float* weights, std::int32_t expert, bool local) {
+  contract::TokenPicks picks = {weights, p.top_k, of_token(p, lane, expert >= 0 && expert < p.experts), 0};
+  picks.local = of_token(p, lane, local);
+  return local && contract::stays(p.pruning, picks, contract::least_magnitude(p.pruning, picks), lane);
+}
+
+template <bool kPrunes>
 __global__ void __launch_bounds__(kMostThreads) take_picks(const __grid_constant__ TakeParams p) {
   ptx::griddepcontrol_launch_dependents();
   extern __shared__ __align__(16) char shared[];
@@ -76,19 +94,21 @@ __global__ void __launch_bounds__(kMostThreads) take_picks(const __grid_constant
 
   const std::int32_t local = local_of(p, expert);
   const bool repeated = stands_earlier(p, lane, local);
-  const bool taken = local >= 0 && !repeated;
-  const unsigned of_warp = __ballot_sync(kAllLanes, taken);
-  const unsigned of_token = (of_warp >> (thread % 32 - lane)) & (kAllLanes >> (32 - p.lanes));
+  bool taken = local >= 0 && !repeated;
+  if constexpr (kPrunes) {
+    taken = is_left(p, lane, p.given_weights + token * p.weights_pitch, expert, taken);
+  }
+  const unsigned all_taken = of_token(p, lane, taken);
   const std::int64_t out = static_cast<std::int64_t>(token) * p.picks;
   if (taken) {
-    const int slot = __popc(of_token & ((1u << lane) - 1u));
+    const int slot = __popc(all_taken & ((1u << lane) - 1u));
     BLOCKMOE_CHECK(slot < p.picks && token < p.tokens);
     BLOCKMOE_CHECK(local < p.local_experts);
     p.workspace.pick_expert[out + slot] = local;
     p.workspace.pick_weight[out + slot] = weight;
     atomicAdd(&counts[local], 1);
   }
-  if (token_exists && lane >= __popc(of_token) && lane < p.picks) p.workspace.pick_expert[out + lane] = -1;
+  if (token_exists && lane >= __popc(all_taken) && lane < p.picks) p.workspace.pick_expert[out + lane] = -1;
   write_counts(p.workspace, p.local_experts, counts);
 }
 
@@ -96,6 +116,10 @@ int lanes_of(int top_k) {
   int lanes = 1;
   while (lanes < top_k) lanes *= 2;
   return lanes;
+}
+
+Error prepare(const char* name, void (*kernel)(TakeParams)) {
+  return first_error([&] { return prepare_kernel(name, kernel); }, [&] { return prefer_shared_memory(name, kernel); });
 }
 
 }  // namespace
@@ -115,16 +139,17 @@ Error launch_take_picks(const Slab& slab, cudaStream_t stream) {
   p.picks = slab.sizes.picks;
   p.lanes = lanes_of(p.top_k);
   p.workspace = slab.workspace;
+  p.pruning = slab.pruning;
   LaunchShape shape;
   shape.grid = static_cast<unsigned>((p.tokens + plan::kTokenBlock - 1) / plan::kTokenBlock);
   shape.block = static_cast<unsigned>(plan::kTokenBlock * p.lanes);
   shape.shared_bytes = static_cast<std::size_t>(p.local_experts) * sizeof(std::int32_t);
-  return launch_kernel("take_picks", take_picks, shape, stream, p);
+  return launch_kernel("take_picks", p.pruning.is_on() ? take_picks<true> : take_picks<false>, shape, stream, p);
 }
 
 Error prepare_take_picks() {
-  return first_error([] { return prepare_kernel("take_picks", take_picks); },
-                     [] { return prefer_shared_memory("take_picks", take_picks); });
+  return first_error([] { return prepare("take_picks", take_picks<false>); },
+                     [] { return prepare("take_picks", take_picks<true>); });
 }
 
 }  // namespace blockmoe::kernels::stages

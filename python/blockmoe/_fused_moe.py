@@ -6,7 +6,7 @@ from . import _core
 from ._plan import Plan
 from ._tensors import DLPackTensor, Output, lend, lend_optional, new_numpy_output, raise_by_name
 
-_OPTIONS = (8, 8, 4, False, "auto")
+_OPTIONS = (8, 8, 4, False, "auto", 0, 0.0)
 
 
 @overload
@@ -28,6 +28,8 @@ def fused_moe(
     topk_group: int = 4,
     gate_first: bool = False,
     backend: str = "auto",
+    max_local_picks: int = 0,
+    min_weight_share: float = 0.0,
     plan: Plan | None = None,
     workspace: DLPackTensor | None = None,
 ) -> Output: ...
@@ -52,6 +54,8 @@ def fused_moe(
     topk_group: int = 4,
     gate_first: bool = False,
     backend: str = "auto",
+    max_local_picks: int = 0,
+    min_weight_share: float = 0.0,
     plan: Plan | None = None,
     workspace: DLPackTensor | None = None,
 ) -> Any: ...
@@ -75,6 +79,8 @@ def fused_moe(
     topk_group: int = 4,
     gate_first: bool = False,
     backend: str = "auto",
+    max_local_picks: int = 0,
+    min_weight_share: float = 0.0,
     plan: Plan | None = None,
     workspace: DLPackTensor | None = None,
 ) -> Any:
@@ -107,6 +113,7 @@ def fused_moe(
         top_k, n_group, topk_group: see above. A plan has its own.
         gate_first: gemm1_weights holds gate rows first, then up rows. A plan has its own.
         backend: "auto", "cpu", "portable" or "hopper". A plan has its own.
+        max_local_picks, min_weight_share: pruning, off by default; as of Plan, which has its own.
         plan: what to run. None: one for these sizes, kept for later calls of the same sizes.
         workspace: [plan.workspace_bytes or more] uint8, contiguous, of calls that never run at the same time. None: one from
             the framework's allocator (for the CPU without one, the heap).
@@ -122,8 +129,9 @@ def fused_moe(
 
     Safe under CUDA graph capture. With output and workspace given, nothing is allocated on the device.
     """
-    if plan is not None and (top_k, n_group, topk_group, gate_first, backend) != _OPTIONS:
-        raise ValueError("plan: given beside top_k, n_group, topk_group, gate_first or backend, expected one of the two")
+    options = (top_k, n_group, topk_group, gate_first, backend, max_local_picks, min_weight_share)
+    if plan is not None and options != _OPTIONS:
+        raise ValueError("plan: given beside top_k, n_group, topk_group, gate_first, backend or pruning, expected one of the two")
     given = output if output is not None else new_numpy_output(hidden_states)
     try:
         made = _core.fused_moe(
@@ -143,6 +151,8 @@ def fused_moe(
             topk_group,
             gate_first,
             _core.backend_number(backend),
+            max_local_picks,
+            min_weight_share,
             None if plan is None else plan._handle,
             lend_optional("workspace", workspace, written=True),
         )

@@ -6,7 +6,7 @@ from . import _core
 from ._plan import Plan
 from ._tensors import DLPackTensor, Output, lend, lend_optional, new_numpy_output, raise_by_name
 
-_OPTIONS = (256, False, "auto")
+_OPTIONS = (256, False, "auto", 0, 0.0)
 
 
 @overload
@@ -25,6 +25,8 @@ def fused_moe_prerouted(
     experts: int = 256,
     gate_first: bool = False,
     backend: str = "auto",
+    max_local_picks: int = 0,
+    min_weight_share: float = 0.0,
     plan: Plan | None = None,
     workspace: DLPackTensor | None = None,
 ) -> Output: ...
@@ -46,6 +48,8 @@ def fused_moe_prerouted(
     experts: int = 256,
     gate_first: bool = False,
     backend: str = "auto",
+    max_local_picks: int = 0,
+    min_weight_share: float = 0.0,
     plan: Plan | None = None,
     workspace: DLPackTensor | None = None,
 ) -> Any: ...
@@ -66,6 +70,8 @@ def fused_moe_prerouted(
     experts: int = 256,
     gate_first: bool = False,
     backend: str = "auto",
+    max_local_picks: int = 0,
+    min_weight_share: float = 0.0,
     plan: Plan | None = None,
     workspace: DLPackTensor | None = None,
 ) -> Any:
@@ -79,7 +85,8 @@ def fused_moe_prerouted(
             or more, not on this rank, or earlier in the row, is skipped.
         topk_weights: [T, K] f32, used as they are: a scaling factor is the caller's to apply; a row pitch is accepted.
         hidden_states, hidden_states_scale, gemm1_weights, gemm1_weights_scale, gemm2_weights, gemm2_weights_scale,
-            local_expert_offset, output, gate_first, backend, plan, workspace: as of fused_moe.
+            local_expert_offset, output, gate_first, backend, max_local_picks, min_weight_share, plan, workspace: as of
+            fused_moe.
         experts: E, over all ranks, K to 1024. A plan has its own.
 
     Returns:
@@ -88,8 +95,8 @@ def fused_moe_prerouted(
     Raises:
         ValueError, TypeError, RuntimeError: as of fused_moe.
     """
-    if plan is not None and (experts, gate_first, backend) != _OPTIONS:
-        raise ValueError("plan: given beside experts, gate_first or backend, expected one of the two")
+    if plan is not None and (experts, gate_first, backend, max_local_picks, min_weight_share) != _OPTIONS:
+        raise ValueError("plan: given beside experts, gate_first, backend or pruning, expected one of the two")
     given = output if output is not None else new_numpy_output(hidden_states)
     try:
         made = _core.fused_moe_prerouted(
@@ -106,6 +113,8 @@ def fused_moe_prerouted(
             experts,
             gate_first,
             _core.backend_number(backend),
+            max_local_picks,
+            min_weight_share,
             None if plan is None else plan._handle,
             lend_optional("workspace", workspace, written=True),
         )

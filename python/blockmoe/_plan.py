@@ -245,6 +245,10 @@ class Plan:
         gate_first: gemm1_weights holds gate rows first, then up rows.
         max_sms: multiprocessors that the grouped products may use, at most; 0 is all. Ignored on the CPU.
         max_threads: threads that a call may use on the CPU, at most; 0 is all that the process may run on.
+        max_local_picks, min_weight_share: pruning, for a result that is no longer the layer's. Of a token's picks on this rank
+            those with less than min_weight_share (in [0, 1)) of the weights of all its picks are dropped, then all but the
+            max_local_picks (0 to top_k; 0 is any number) of largest weight; what stays keeps its weight. path and explain then
+            say PRUNED.
         batch_invariant: a token's row has the same bits whatever T, max_tokens and the other tokens are.
 
     Raises:
@@ -271,6 +275,8 @@ class Plan:
         gate_first: bool = False,
         max_sms: int = 0,
         max_threads: int = 0,
+        max_local_picks: int = 0,
+        min_weight_share: float = 0.0,
         batch_invariant: bool = False,
     ) -> None:
         self._top_k = top_k
@@ -288,6 +294,8 @@ class Plan:
             gate_first,
             max_sms,
             max_threads,
+            max_local_picks,
+            min_weight_share,
             batch_invariant,
         )
 

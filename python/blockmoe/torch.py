@@ -20,7 +20,10 @@ _INPUTS = (
     "Tensor gemm1_weights, Tensor gemm1_weights_scale, Tensor gemm2_weights, Tensor gemm2_weights_scale, "
     "int local_expert_offset, float routed_scaling_factor"
 )
-_OPTIONS = "*, int top_k=8, int n_group=8, int topk_group=4, bool gate_first=False, str backend='auto'"
+_OPTIONS = (
+    "*, int top_k=8, int n_group=8, int topk_group=4, bool gate_first=False, str backend='auto', int max_local_picks=0, "
+    "float min_weight_share=0.0"
+)
 
 _library = torch.library.Library("blockmoe", "DEF")
 # Layouts are part of what the operator accepts: a compiler may not choose others for its arguments.

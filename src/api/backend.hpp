@@ -11,6 +11,7 @@
 #include "blockmoe/moe.hpp"
 #include "contract/call.h"
 #include "contract/geometry.h"
+#include "contract/pruning.h"
 
 namespace blockmoe::api {
 
@@ -21,12 +22,19 @@ struct PlanRequest {
   Options options;  // whole: fields that the caller's version lacked have their defaults
 };
 
+inline contract::Pruning pruning_of(const PlanRequest& request) {
+  const Pruning& pruning = request.options.pruning;
+  return {pruning.max_local_picks, pruning.min_weight_share};
+}
+
 /// What a backend decided. `state` is the backend's own and is passed back to it.
 struct BackendPlan {
   std::string path;     // "cpu/avx512_bf16"
   std::string explain;  // a line a decision, with the reason
   WorkspaceNeed workspace;
   std::shared_ptr<const void> state;
+  std::string gemm1_path;  // of each product alone; empty: `path` says it all
+  std::string gemm2_path;
 };
 
 /// Weights made ready: tensor maps and the like. `state` as above.

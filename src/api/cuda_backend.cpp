@@ -26,6 +26,7 @@ kernels::Request request_of(const PlanRequest& request, kernels::Path path) {
   r.device = {request.device.compute_capability, request.device.sm_count, request.device.shared_memory_per_block};
   r.path = path;
   r.max_sms = request.options.max_sms;
+  r.pruning = pruning_of(request);
   r.batch_invariant = request.options.batch_invariant;
   return r;
 }
@@ -55,6 +56,8 @@ Result<BackendPlan> plan(const PlanRequest& request) {
   auto made = std::make_shared<const kernels::Plan>(kernels::make_plan(request_of(request, kPath)));
   BackendPlan decided;
   decided.path = made->name;
+  decided.gemm1_path = made->products.gemm1;
+  decided.gemm2_path = made->products.gemm2;
   decided.explain = kernels::explain(*made);
   decided.workspace = {made->workspace_bytes, kernels::kWorkspaceAlignment, WorkspaceInit::anything};
   decided.state = std::move(made);

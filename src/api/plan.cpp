@@ -9,6 +9,24 @@
 #include "blockmoe/moe.hpp"
 
 namespace blockmoe {
+namespace {
+
+// Whoever shows a plan's path or its reasons shows that its results are not the layer's.
+void mark_pruned(const api::PlanRequest& request, api::BackendPlan& plan) {
+  const Pruning& pruning = request.options.pruning;
+  if (!api::pruning_of(request).is_on()) return;
+  plan.path += " PRUNED";
+  plan.explain += "PRUNED, not exact:";
+  if (pruning.min_weight_share != 0.0F) {
+    plan.explain += api::join(" local picks with less than ", api::text_of(pruning.min_weight_share),
+                              " of the weights of the token's picks are dropped;");
+  }
+  plan.explain += pruning.max_local_picks == 0
+                      ? " any number of local picks stays\n"
+                      : api::join(" of local picks stay the ", pruning.max_local_picks, " of largest weight\n");
+}
+
+}  // namespace
 
 struct Plan::State {
   api::PlanRequest request;
@@ -31,10 +49,14 @@ Result<Plan> Plan::create(const Geometry& geometry, std::int64_t max_tokens, con
     BLOCKMOE_RETURN_IF_ERROR(request.status());
     const Result<api::BackendEntry> entry = api::choose_backend(request.value(), api::backends());
     BLOCKMOE_RETURN_IF_ERROR(entry.status());
-    Result<api::BackendPlan> decided = entry.value().plan(request.value());
-    BLOCKMOE_RETURN_IF_ERROR(decided.status());
-    return Plan(
-        std::make_shared<const State>(State{std::move(request).value(), entry.value(), std::move(decided).value()}));
+    Result<api::BackendPlan> planned = entry.value().plan(request.value());
+    BLOCKMOE_RETURN_IF_ERROR(planned.status());
+    api::BackendPlan decided = std::move(planned).value();
+    for (std::string* product : {&decided.gemm1_path, &decided.gemm2_path}) {
+      if (product->empty()) *product = decided.path;
+    }
+    mark_pruned(request.value(), decided);
+    return Plan(std::make_shared<const State>(State{std::move(request).value(), entry.value(), std::move(decided)}));
   });
 }
 
@@ -48,6 +70,14 @@ Backend Plan::backend() const {
 
 const std::string& Plan::path() const {
   return state_->decided.path;
+}
+
+const std::string& Plan::gemm1_path() const {
+  return state_->decided.gemm1_path;
+}
+
+const std::string& Plan::gemm2_path() const {
+  return state_->decided.gemm2_path;
 }
 
 const std::string& Plan::explain() const {

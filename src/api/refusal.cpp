@@ -14,6 +14,12 @@ std::string text_of(std::span<const std::int64_t> values) {
   return text + "]";
 }
 
+std::string text_of(float value) {
+  std::array<char, 16> digits{};
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value);
+  return {digits.data(), end.ptr};
+}
+
 std::string text_of(DType dtype) {
   switch (dtype) {
     case DType::float32:

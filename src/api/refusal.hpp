@@ -34,6 +34,8 @@ std::string join(const Parts&... parts) {
 
 /// "[32, 4096, 7168]"
 std::string text_of(std::span<const std::int64_t> values);
+/// "0.05": the shortest that reads back as the number
+std::string text_of(float value);
 /// "float8_e4m3"
 std::string text_of(DType dtype);
 /// "cpu", "cuda:0"

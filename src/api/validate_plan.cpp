@@ -60,11 +60,20 @@ Status check_device(const DeviceInfo& info) {
   return check_range("device.shared_memory_per_block", info.shared_memory_per_block, 1, kLargestInt);
 }
 
-Status check_options(const Options& options) {
+Status check_pruning(const Pruning& pruning, const contract::Geometry& g) {
+  BLOCKMOE_RETURN_IF_ERROR(
+      check_range("options.pruning.max_local_picks", pruning.max_local_picks, 0, g.top_k, "geometry.top_k"));
+  const float share = pruning.min_weight_share;
+  if (share >= 0.0F && share < 1.0F) return {};
+  return refuse("options.pruning.min_weight_share", text_of(share), "at least 0 and below 1");
+}
+
+Status check_options(const Options& options, const contract::Geometry& g) {
   const auto backend = static_cast<std::int32_t>(options.backend);
   BLOCKMOE_RETURN_IF_ERROR(check_range("options.backend", backend, 0, static_cast<std::int32_t>(Backend::hopper)));
   BLOCKMOE_RETURN_IF_ERROR(check_range("options.max_sms", options.max_sms, 0, kLargestInt));
-  return check_range("options.max_threads", options.max_threads, 0, kLargestInt);
+  BLOCKMOE_RETURN_IF_ERROR(check_range("options.max_threads", options.max_threads, 0, kLargestInt));
+  return check_pruning(options.pruning, g);
 }
 
 contract::Geometry contract_of(const Geometry& g) {
@@ -93,7 +102,7 @@ Result<PlanRequest> validate_plan(const Geometry& geometry, std::int64_t max_tok
   BLOCKMOE_RETURN_IF_ERROR(check_geometry(request.geometry));
   BLOCKMOE_RETURN_IF_ERROR(check_range("max_tokens", max_tokens, 0, contract::kMaxTokens));
   BLOCKMOE_RETURN_IF_ERROR(check_device(request.device));
-  BLOCKMOE_RETURN_IF_ERROR(check_options(request.options));
+  BLOCKMOE_RETURN_IF_ERROR(check_options(request.options, request.geometry));
   return request;
 }
 

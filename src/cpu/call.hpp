@@ -6,6 +6,7 @@
 #include "api/backend.hpp"
 #include "contract/call.h"
 #include "contract/geometry.h"
+#include "contract/pruning.h"
 #include "cpu/products/products.hpp"
 #include "cpu/threads.hpp"
 #include "cpu/workspace.hpp"
@@ -21,6 +22,7 @@ struct Call {
   Sizes sizes;
   Buffers buffers;
   const contract::Picks* given_picks = nullptr;  // the caller's routing; null: there are logits to route
+  contract::Pruning pruning = {};
 
   LocalPick* picks_of(std::int64_t token_in_block) const {
     return buffers.picks + token_in_block * geometry.max_local_picks();

@@ -77,7 +77,8 @@ void run_with(const api::PlanRequest& request, const api::BackendPlan& plan, con
                   .pool = *state.pool,
                   .sizes = state.sizes,
                   .buffers = place_buffers(request.geometry, state.sizes, products, workspace),
-                  .given_picks = picks};
+                  .given_picks = picks,
+                  .pruning = api::pruning_of(request)};
   cpu::run(call);
 }
 

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "contract/e4m3.h"
+#include "contract/pruning.h"
 #include "contract/routing.h"
 #include "cpu/lanes.hpp"
 
@@ -119,11 +120,17 @@ void route_token(const Call& call, const PerExpert& bias, std::int64_t token, Lo
   std::array<std::int32_t, contract::kMaxTopK> experts;
   std::array<float, contract::kMaxTopK> weights;
   pick_experts(g, call.activations, bias, call.weights.routed_scaling_factor, token, experts.data(), weights.data());
+  std::uint32_t rows = 0;
+  for (std::int32_t i = 0; i < g.top_k; ++i) {
+    const std::int64_t local = std::int64_t{experts[static_cast<std::size_t>(i)]} - call.weights.local_expert_offset;
+    rows |= static_cast<std::uint32_t>(local >= 0 && local < g.local_experts) << i;
+  }
+  if (call.pruning.is_on()) rows = contract::kept_picks(call.pruning, {weights.data(), g.top_k, ~0U, rows});
   *count = 0;
-  for (std::size_t i = 0; i < static_cast<std::size_t>(g.top_k); ++i) {
-    const std::int64_t local = std::int64_t{experts[i]} - call.weights.local_expert_offset;
-    if (local < 0 || local >= g.local_experts) continue;
-    picks[(*count)++] = {static_cast<std::int32_t>(local), weights[i], -1};
+  for (std::int32_t i = 0; i < g.top_k; ++i) {
+    if (!contract::is_in(rows, i)) continue;
+    const auto pick = static_cast<std::size_t>(i);
+    picks[(*count)++] = {experts[pick] - call.weights.local_expert_offset, weights[pick], -1};
   }
 }
 

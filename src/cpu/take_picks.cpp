@@ -8,6 +8,8 @@
 
 #include <algorithm>
 
+#include "contract/pruning.h"
+
 namespace blockmoe::cpu {
 namespace {
 
@@ -18,15 +20,32 @@ std::int32_t local_of(const Call& call, std::int32_t expert) {
   return local >= 0 && local < call.geometry.local_experts ? static_cast<std::int32_t>(local) : -1;
 }
 
+// Of `picks`, all.local in their order, those that stay move to the front; returns how many.
+std::int32_t prune(const contract::Pruning& rule, const contract::TokenPicks& all, LocalPick* picks) {
+  const std::uint32_t kept = contract::kept_picks(rule, all);
+  const LocalPick* from = picks;
+  LocalPick* end = picks;
+  for (std::int32_t i = 0; i < all.count; ++i) {
+    if (!contract::is_in(all.local, i)) continue;
+    if (contract::is_in(kept, i)) *end++ = *from;
+    ++from;
+  }
+  return static_cast<std::int32_t>(end - picks);
+}
+
 // A repeated expert counts once: a token has no more local picks than the workspace has room for.
 std::int32_t take_token(const Call& call, const std::int32_t* experts, const float* weights, LocalPick* picks) {
   LocalPick* end = picks;
+  contract::TokenPicks all = {weights, call.geometry.top_k, 0, 0};
   for (std::int32_t i = 0; i < call.geometry.top_k; ++i) {
     const std::int32_t local = local_of(call, experts[i]);
     const bool is_new = std::none_of(picks, end, [&](const LocalPick& pick) { return pick.expert == local; });
-    if (local >= 0 && is_new) *end++ = {local, weights[i], -1};
+    const bool taken = local >= 0 && is_new;
+    if (taken) *end++ = {local, weights[i], -1};
+    all.picked |= static_cast<std::uint32_t>(experts[i] >= 0 && experts[i] < call.geometry.experts) << i;
+    all.local |= static_cast<std::uint32_t>(taken) << i;
   }
-  return static_cast<std::int32_t>(end - picks);
+  return call.pruning.is_on() ? prune(call.pruning, all, picks) : static_cast<std::int32_t>(end - picks);
 }
 
 }  // namespace

@@ -10,12 +10,14 @@
 namespace blockmoe::measure {
 
 Result<std::map<std::string, double>> time_stages(Timer& timer, const GpuCall& call, const contract::Geometry& geometry,
-                                                  const DeviceInfo& device, const TimingOptions& options) {
+                                                  const DeviceInfo& device, const Options& plan_options,
+                                                  const TimingOptions& options) {
   const contract::Activations activations = call.activations();
   kernels::Request request;
   request.geometry = geometry;
   request.max_tokens = activations.tokens;
   request.device = {device.compute_capability, device.sm_count, device.shared_memory_per_block};
+  request.pruning = {plan_options.pruning.max_local_picks, plan_options.pruning.min_weight_share};
   request.path = call.plan().backend() == Backend::hopper ? kernels::Path::hopper : kernels::Path::portable;
   const auto status_of = [](const kernels::Error& error) {
     if (error.ok()) return Status();

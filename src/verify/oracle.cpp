@@ -176,8 +176,9 @@ void finish_rows(const contract::Weights& weights, const Products& activated, co
 }  // namespace
 
 RoutingFacts routing_facts(const contract::Geometry& geometry, const contract::Weights& weights,
-                           const contract::Activations& activations, int threads) {
-  return routing_facts(geometry, weights.local_expert_offset, route_tokens(geometry, weights, activations, threads));
+                           const contract::Activations& activations, int threads, const contract::Pruning& pruning) {
+  return routing_facts(geometry, weights.local_expert_offset,
+                       route_tokens(geometry, weights, activations, threads, pruning));
 }
 
 OracleResult run_oracle(const contract::Geometry& geometry, const contract::Weights& weights,
@@ -186,7 +187,8 @@ OracleResult run_oracle(const contract::Geometry& geometry, const contract::Weig
   result.geometry = geometry;
   result.tokens = activations.tokens;
   result.scope = options.scope;
-  const std::vector<TokenRouting> routing = route_tokens(geometry, weights, activations, options.threads);
+  const std::vector<TokenRouting> routing =
+      route_tokens(geometry, weights, activations, options.threads, options.pruning);
   result.routing = routing_facts(geometry, weights.local_expert_offset, routing);
   result.checked = tokens_to_check(geometry, weights.local_expert_offset, routing, result.routing, options);
   result.unusual_checked = std::count_if(result.checked.begin(), result.checked.end(), [&](std::int64_t token) {

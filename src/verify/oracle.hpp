@@ -12,6 +12,7 @@
 
 #include "contract/call.h"
 #include "contract/geometry.h"
+#include "contract/pruning.h"
 
 namespace blockmoe::verify {
 
@@ -47,6 +48,7 @@ struct OracleOptions {
   std::uint64_t seed = 0;            // of the sampling
   int threads = 0;                   // 0 = all that the process may run on
   ExpertRowsElsewhere products;      // empty: on this CPU
+  contract::Pruning pruning;         // off: every local pick is a row
 };
 
 /// What routing did with the call, over all T tokens (not only the checked ones).
@@ -82,7 +84,8 @@ struct OracleResult {
 
 /// The facts alone, which cost little.
 RoutingFacts routing_facts(const contract::Geometry& geometry, const contract::Weights& weights,
-                           const contract::Activations& activations, int threads = 0);
+                           const contract::Activations& activations, int threads = 0,
+                           const contract::Pruning& pruning = {});
 
 /// Reads the same memory that a backend reads (all of it on the host); `activations.output` is not touched.
 OracleResult run_oracle(const contract::Geometry& geometry, const contract::Weights& weights,

@@ -11,13 +11,13 @@
 #include <set>
 #include <utility>
 
+#include "verify/choice_sets.hpp"
 #include "verify/fp32_range.hpp"
 #include "verify/parallel.hpp"
+#include "verify/pruning_oracle.hpp"
 
 namespace blockmoe::verify {
 namespace {
-
-using Numbers = std::vector<std::int32_t>;
 
 /// What a score was computed from: (logit, bias) of an expert, or of a group's two best. Equal sources are equal scores
 /// on every backend.
@@ -79,24 +79,6 @@ bool surely_before(const std::vector<Candidate>& candidates, std::int32_t i, std
   return i < j && (a.low == b.high || surely_equal(a, b));
 }
 
-/// Appends to `sets` every way to add `missing` of undecided[from..] to `chosen`; false when they would be too many.
-bool extend(const Numbers& undecided, std::size_t from, std::size_t missing, Numbers& chosen,
-            std::vector<Numbers>& sets) {
-  if (missing == 0) {
-    if (sets.size() == kMaxAlternatives) return false;
-    sets.push_back(chosen);
-    std::sort(sets.back().begin(), sets.back().end());
-    return true;
-  }
-  for (std::size_t i = from; i + missing <= undecided.size(); ++i) {
-    chosen.push_back(undecided[i]);
-    const bool fits = extend(undecided, i + 1, missing - 1, chosen, sets);
-    chosen.pop_back();
-    if (!fits) return false;
-  }
-  return true;
-}
-
 struct Choice {
   std::vector<Numbers> sets;  // every one that the intervals allow; none when they are too many
   bool tie = false;           // one that is in had the same score as one that is out
@@ -110,32 +92,19 @@ Choice choose(const std::vector<Candidate>& candidates, const Numbers& numbers, 
   std::nth_element(lows.begin(), lows.begin() + static_cast<std::ptrdiff_t>(count - 1), lows.end(), std::greater<>());
   const float reach = lows[count - 1];
 
-  Numbers in;
-  Numbers out;
-  Numbers undecided;
+  Numbers contenders;
   for (const std::int32_t n : numbers) {
-    if (candidates[static_cast<std::size_t>(n)].high < reach) continue;
-    const auto surely_better = std::count_if(numbers.begin(), numbers.end(), [&](std::int32_t other) {
-      return other != n && surely_before(candidates, other, n);
-    });
-    const auto surely_worse = std::count_if(numbers.begin(), numbers.end(), [&](std::int32_t other) {
-      return other != n && surely_before(candidates, n, other);
-    });
-    const std::size_t possibly_better = numbers.size() - 1 - static_cast<std::size_t>(surely_worse);
-    if (static_cast<std::size_t>(surely_better) >= count) {
-      out.push_back(n);
-    } else {
-      (possibly_better < count ? in : undecided).push_back(n);
-    }
+    if (candidates[static_cast<std::size_t>(n)].high >= reach) contenders.push_back(n);
   }
+  const FirstOnes first = first_ones(numbers, contenders, count,
+                                     [&](std::int32_t i, std::int32_t j) { return surely_before(candidates, i, j); });
   Choice choice;
-  choice.tie = std::any_of(in.begin(), in.end(), [&](std::int32_t i) {
-    return std::any_of(out.begin(), out.end(), [&](std::int32_t o) {
+  choice.tie = std::any_of(first.in.begin(), first.in.end(), [&](std::int32_t i) {
+    return std::any_of(first.out.begin(), first.out.end(), [&](std::int32_t o) {
       return surely_equal(candidates[static_cast<std::size_t>(i)], candidates[static_cast<std::size_t>(o)]);
     });
   });
-  const std::size_t missing = count - in.size();
-  if (!extend(undecided, 0, missing, in, choice.sets)) choice.sets.clear();
+  choice.sets = first.sets;
   return choice;
 }
 
@@ -210,13 +179,48 @@ std::vector<Pick> weigh(const Numbers& experts, const std::vector<double>& s, fl
   return picks;
 }
 
+/// One token's scores, all [E].
+struct TokenScores {
+  std::vector<float> logits;
+  std::vector<float> bias;
+  std::vector<double> s;
+  std::vector<Candidate> choice;
+};
+
+/// Appends to `alternatives` every outcome of pruning the picks; false when they would be too many.
+bool add_pruned(const contract::Geometry& geometry, const contract::Weights& weights, const contract::Pruning& pruning,
+                const TokenScores& scores, const std::vector<Pick>& picks,
+                std::vector<std::vector<Pick>>& alternatives) {
+  const auto is_local = [&](std::int32_t expert) {
+    const std::int64_t number = std::int64_t{expert} - weights.local_expert_offset;
+    return number >= 0 && number < geometry.local_experts;
+  };
+  std::vector<PickScores> of_picks;
+  for (const Pick& pick : picks) {
+    const auto e = static_cast<std::size_t>(pick.expert);
+    const bool is_nan = std::isnan(scores.logits[e]);
+    const auto [s_low, s_high] = is_nan ? std::pair(0.0F, 0.0F) : sigmoid_interval(scores.s[e]);
+    of_picks.push_back({pick.expert, is_local(pick.expert), scores.logits[e] + 0.0F, scores.bias[e] + 0.0F, s_low,
+                        s_high, scores.choice[e].low, scores.choice[e].high});
+  }
+  const std::vector<Numbers> kept = prune(of_picks, weights.routed_scaling_factor, pruning);
+  for (const Numbers& experts : kept) {
+    std::vector<Pick> left = picks;
+    std::erase_if(left, [&](const Pick& pick) {
+      return is_local(pick.expert) && !std::binary_search(experts.begin(), experts.end(), pick.expert);
+    });
+    alternatives.push_back(left);
+  }
+  return !kept.empty() && alternatives.size() <= kMaxAlternatives;
+}
+
 }  // namespace
 
 TokenRouting route_token(const contract::Geometry& geometry, const contract::Weights& weights,
-                         const contract::Activations& activations, std::int64_t token) {
+                         const contract::Activations& activations, std::int64_t token,
+                         const contract::Pruning& pruning) {
   TokenRouting routing;
-  std::vector<double> s;
-  std::vector<Candidate> experts;
+  TokenScores scores;
   for (std::int32_t e = 0; e < geometry.experts; ++e) {
     const float logit =
         read(activations.routing_logits, activations.routing_logits_type, token * activations.routing_logits_pitch + e);
@@ -224,27 +228,36 @@ TokenRouting route_token(const contract::Geometry& geometry, const contract::Wei
         weights.routing_bias == nullptr ? 0.0F : read(weights.routing_bias, weights.routing_bias_type, e);
     const double score = sigmoid(static_cast<double>(logit));
     routing.non_finite |= !std::isfinite(logit) || !std::isfinite(bias);
-    experts.push_back(expert_candidate(logit, bias, score));
-    s.push_back(std::isnan(score) ? 0.0 : with_fp32_underflow(score));
+    scores.logits.push_back(logit);
+    scores.bias.push_back(bias);
+    scores.choice.push_back(expert_candidate(logit, bias, score));
+    scores.s.push_back(std::isnan(score) ? 0.0 : with_fp32_underflow(score));
   }
 
-  const Choice choice = choose_experts(geometry, experts);
+  const Choice choice = choose_experts(geometry, scores.choice);
   routing.tie = choice.tie;
-  for (const Numbers& picks : choice.sets) {
-    routing.alternatives.push_back(weigh(picks, s, weights.routed_scaling_factor));
+  for (const Numbers& experts : choice.sets) {
+    const std::vector<Pick> picks = weigh(experts, scores.s, weights.routed_scaling_factor);
+    if (!pruning.is_on()) {
+      routing.alternatives.push_back(picks);
+    } else if (!add_pruned(geometry, weights, pruning, scores, picks, routing.alternatives)) {
+      routing.alternatives.clear();
+      break;
+    }
   }
   return routing;
 }
 
 std::vector<TokenRouting> route_tokens(const contract::Geometry& geometry, const contract::Weights& weights,
-                                       const contract::Activations& activations, int threads) {
+                                       const contract::Activations& activations, int threads,
+                                       const contract::Pruning& pruning) {
   constexpr std::int64_t kTokensPerItem = 64;
   std::vector<TokenRouting> routing(static_cast<std::size_t>(activations.tokens));
   const std::int64_t items = (activations.tokens + kTokensPerItem - 1) / kTokensPerItem;
   parallel_for(items, threads, [&](std::int64_t item) {
     const std::int64_t end = std::min(activations.tokens, (item + 1) * kTokensPerItem);
     for (std::int64_t token = item * kTokensPerItem; token < end; ++token) {
-      routing[static_cast<std::size_t>(token)] = route_token(geometry, weights, activations, token);
+      routing[static_cast<std::size_t>(token)] = route_token(geometry, weights, activations, token, pruning);
     }
   });
   return routing;

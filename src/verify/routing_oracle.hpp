@@ -14,6 +14,8 @@
 
 #include "contract/call.h"
 #include "contract/geometry.h"
+#include "contract/pruning.h"
+#include "verify/choice_sets.hpp"
 
 namespace blockmoe::verify {
 
@@ -23,24 +25,24 @@ struct Pick {
 };
 
 struct TokenRouting {
-  // Every set of picks that a backend within the contract may choose; nearly always one. Each is [top_k], ascending by
-  // expert. Empty: more than kMaxAlternatives sets are possible, so the token's row can't be foretold.
+  // Every set of picks that a backend within the contract may choose; nearly always one. Each is [top_k], less the local
+  // ones that pruning drops, ascending by expert. Empty: more than kMaxAlternatives sets are possible, so the token's row can't be foretold.
   std::vector<std::vector<Pick>> alternatives;
   bool non_finite = false;  // a logit or a bias is NaN or infinite
   bool tie = false;         // the tie rule decided about a group or a pick
 };
-
-inline constexpr std::size_t kMaxAlternatives = 16;
 
 /// fp32 numbers on either side of the correctly rounded sigmoid within which a backend's sigmoid may lie. The contract's
 /// is within 2.5 ulp of the true value, exactly 1 where that is within 2^-26 of 1, exactly 0 where it is below 2^-150.
 inline constexpr int kSigmoidSteps = 4;
 
 TokenRouting route_token(const contract::Geometry& geometry, const contract::Weights& weights,
-                         const contract::Activations& activations, std::int64_t token);
+                         const contract::Activations& activations, std::int64_t token,
+                         const contract::Pruning& pruning = {});
 
 /// All T tokens. `threads` 0 = all that the process may run on.
 std::vector<TokenRouting> route_tokens(const contract::Geometry& geometry, const contract::Weights& weights,
-                                       const contract::Activations& activations, int threads);
+                                       const contract::Activations& activations, int threads,
+                                       const contract::Pruning& pruning = {});
 
 }  // namespace blockmoe::verify

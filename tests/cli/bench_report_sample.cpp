@@ -1,6 +1,6 @@
 // bench_report_sample.cpp: the JSON of a made-up `bench` run, so that its form is tested where there is no GPU.
 //
-// bench_report_sample GPU READ_GBPS FP8_TFLOPS BLOCKWISE_TFLOPS
+// bench_report_sample GPU READ_GBPS FP8_TFLOPS BLOCKWISE_TFLOPS [MAX_LOCAL_PICKS]
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
   using blockmoe::cli::BenchReport;
   using blockmoe::cli::BenchRow;
   using blockmoe::cli::BenchTime;
-  if (argc != 5) return 2;
+  if (argc != 5 && argc != 6) return 2;
   BenchReport report;
   report.machine = {argv[1], "580.159.04", "13.0", "a processor"};
   report.date = "2026-11-22T20:24:27Z";
@@ -24,6 +24,7 @@ int main(int argc, char** argv) {
   report.read_gbps = std::strtod(argv[2], nullptr);
   report.fp8_tflops = std::strtod(argv[3], nullptr);
   report.blockwise_tflops = std::strtod(argv[4], nullptr);
+  if (argc == 6) report.pruning.max_local_picks = std::atoi(argv[5]);
   blockmoe::cli::judge_ceilings(report);
 
   BenchRow row;

@@ -13,8 +13,8 @@ from harness import HERE, CliTest, schema
 H200, H100 = "NVIDIA H200", "NVIDIA H100 80GB HBM3"
 
 
-def sample(gpu, read=4650, fp8=1451, blockwise=1202):
-    command = [os.environ["BENCH_REPORT_SAMPLE"], gpu, str(read), str(fp8), str(blockwise)]
+def sample(gpu, read=4650, fp8=1451, blockwise=1202, *more):
+    command = [os.environ["BENCH_REPORT_SAMPLE"], gpu, str(read), str(fp8), str(blockwise), *more]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
 
@@ -29,6 +29,12 @@ class Report(unittest.TestCase):
         self.assertEqual((plain["us"], plain["us_p10"], plain["us_p90"], plain["ratio"]), (64, 60, 70, 2))
         self.assertEqual((full["eager_us"], full["stages_us"]), (80, {"route": 5, "gemm1": 30}))
         self.assertEqual(set(full) - set(plain), {"eager_us", "stages_us"})
+
+    def test_pruned_figures_are_marked(self):
+        self.assertIsNone(sample(H200)["pruning"])
+        report = sample(H200, 4650, 1451, 1202, "3")
+        schema("bench")(report)
+        self.assertEqual(report["pruning"], {"mark": "PRUNED", "max_local_picks": 3, "min_weight_share": 0})
 
     def test_committed_figures_are_as_the_schema_says(self):
         found = 0

@@ -10,7 +10,8 @@ class Plan(CliTest):
     def test_json_has_path_reasons_and_workspace(self):
         options = [f"--{key.replace('_', '-')}={value}" for key, value in GEOMETRY.items()]
         plan = json.loads(self.blockmoe("plan", "--json", "--backend", "cpu", "--max-tokens", "64", *options).stdout)
-        self.assertEqual(list(plan), ["device", "geometry", "max_tokens", "backend", "path", "explain", "workspace"])
+        self.assertEqual(list(plan), ["device", "geometry", "max_tokens", "backend", "path", "gemm1_path", "gemm2_path",
+                                      "explain", "workspace"])
         self.assertEqual(plan["geometry"], GEOMETRY)
         self.assertEqual(plan["max_tokens"], 64)
         self.assertEqual(plan["backend"], "cpu")
@@ -30,6 +31,17 @@ class Plan(CliTest):
         for line in (r"device +cpu ", r"geometry +H 7168, I 2048, E 256, L 32", r"max tokens +4096", r"path +cpu/",
                      r"workspace +\d+ bytes, aligned to \d+", r"why\n  \S"):
             self.assertRegex(text, rf"(?m)^{line}")
+
+    def test_pruning_is_said(self):
+        flags = ("--backend", "cpu", "--max-local-picks", "3", "--min-weight-share", "0.05")
+        text = self.blockmoe("plan", *flags).stdout
+        self.assertRegex(text, r"(?m)^path +cpu/\w+ PRUNED$")
+        self.assertRegex(text, r"(?m)^  PRUNED, not exact: local picks with less than 0.05 of .*; of local picks stay the 3 of ")
+        plan = json.loads(self.blockmoe("plan", "--json", *flags).stdout)
+        self.assertTrue(plan["path"].endswith(" PRUNED"))
+        self.assertTrue(plan["explain"][-1].startswith("PRUNED"))
+        self.assertEqual((plan["gemm1_path"], plan["gemm2_path"]), (plan["path"][:-7],) * 2)
+        self.assert_refused("plan", "--backend", "cpu", "--max-local-picks", "9", says="max_local_picks: 9, expected 0 to 8")
 
     def test_wrong_requests_are_refused(self):
         self.assert_refused("plan", "--max-tokens", "-1", says=["--max-tokens", "-1"])

@@ -24,6 +24,17 @@ class Run(CliTest):
         self.assertEqual((dtype, shape, len(content)), ("BF16", [6, 512], 6 * 512 * 2))
         self.assertTrue(any(value != 0 for value in bf16(content)))
 
+    def test_a_pruned_output_is_marked(self):
+        rows = self.write_rows(row("a", 6))
+        flags = ("run", "--workloads", rows, "--uuid", "a", "--backend", "cpu", "--output", "out.safetensors")
+        exact = self.blockmoe(*flags).stdout
+        self.assertNotIn("PRUNED", exact)
+        self.assertEqual(read_metadata(self.folder / "out.safetensors"), {})
+        text = self.blockmoe(*flags, "--max-local-picks", "1").stdout
+        self.assertRegex(text, r"(?m)^PRUNED: at most 1 local pick a token$")
+        self.assertRegex(text, r"on cpu/\w+ PRUNED\n")
+        self.assertEqual(read_metadata(self.folder / "out.safetensors"), {"pruning": "PRUNED: at most 1 local pick a token"})
+
     def test_saved_inputs_give_the_same_output(self):
         self.blockmoe("run", "--tokens", "9", *SMALL, "--seed", "3", "--local-expert-offset", "4", "--routed-scaling-factor",
                       "1.5", "--save-inputs", "in.safetensors", "--output", "first.safetensors")

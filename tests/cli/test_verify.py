@@ -9,6 +9,64 @@ import unittest
 from harness import BLOCKMOE, GEOMETRY, HERE, CliTest, row, write_safetensors
 
 
+class Pruned(CliTest):
+    FLAGS = ("--backend", "cpu", "--max-local-picks", "1")
+
+    def setUp(self):
+        super().setUp()
+        self.rows = self.write_rows(row("a", 7), row("b", 40))
+
+    def test_passes_against_the_pruned_oracle_and_says_what_it_cost(self):
+        report = self.verify("--workloads", self.rows, *self.FLAGS)
+        self.assertTrue(report["all_passed"])
+        self.assertIn("that prunes too", report["correctness"]["reference"])
+        self.assertEqual(report["pruning"], {"mark": "PRUNED", "max_local_picks": 1, "min_weight_share": 0})
+        for result in report["results"]:
+            found, cost = result["agent"], result["agent"]["pruning"]
+            self.assertTrue(found["path"].endswith(" PRUNED"))
+            self.assertEqual(cost["mark"], "PRUNED")
+            self.assertEqual(cost["exact_picks"] - cost["picks_dropped"], found["rows"])
+            self.assertGreater(cost["picks_dropped"], 0)
+            self.assertGreater(cost["rel_l2_to_exact"], 0.05)
+            self.assertLess(cost["matched_ratio_to_exact"], 1)
+
+    def test_every_line_is_marked(self):
+        text = self.blockmoe("verify", "--workloads", self.rows, *self.FLAGS, "--baseline-cmd",
+                             "echo '{{\"passed\": true, \"latency_us\": 5}}'").stdout
+        for beginning in (r"a +7 .* pass PRUNED", r"b +40 .* pass PRUNED", r" +7 a .* PRUNED$", r" +40 b .* PRUNED$"):
+            self.assertRegex(text, rf"(?m)^{beginning}")
+        self.assertRegex(text, r"(?m)^2/2 passed, PRUNED$")
+        self.assertRegex(text, r"(?m)^PRUNED: at most 1 local pick a token; \d+ of \d+ local picks dropped; against the exact "
+                               r"layer a matched ratio of 0\.\d+ or more and a relative L2 of \d\.\d+ or less$")
+        quiet = self.blockmoe("verify", "--workloads", self.rows, *self.FLAGS, "--quiet").stdout
+        self.assertEqual(quiet, "2/2 passed, PRUNED\n")
+
+    def test_the_csv_is_marked(self):
+        self.blockmoe("verify", "--workloads", self.rows, *self.FLAGS, "--min-weight-share", "0.1", "--append-benchmark",
+                      "history.csv")
+        self.assertIn('"PRUNED: at most 1 local pick a token, each with at least 0.1 of its token\'s weights; a"',
+                      (self.folder / "history.csv").read_text())
+
+    def test_exact_results_bear_no_mark(self):
+        report = self.verify("--workloads", self.rows, "--backend", "cpu")
+        self.assertIsNone(report["pruning"])
+        self.assertNotIn("pruning", report["results"][0]["agent"])
+
+    def test_a_rule_that_drops_nothing_is_marked_all_the_same(self):
+        report = self.verify("--workloads", self.rows, "--backend", "cpu", "--max-local-picks",
+                             str(GEOMETRY["top_k"]))
+        self.assertEqual([r["agent"]["pruning"]["picks_dropped"] for r in report["results"]], [0, 0])
+        self.assertEqual(report["pruning"]["mark"], "PRUNED")
+
+    def test_rules_that_cant_be_are_refused(self):
+        for flags, says in [(("--max-local-picks", "-1"), "--max-local-picks"), (("--max-local-picks", "33"), "0 to 32"),
+                            (("--min-weight-share", "1"), "from 0 to below 1"), (("--min-weight-share", "nan"), "nan"),
+                            (("--min-weight-share", "-0.1"), "--min-weight-share"),
+                            (("--max-local-picks", "32"), "max_local_picks: 32, expected 0 to")]:
+            with self.subTest(flags):
+                self.assert_refused("verify", "--workloads", self.rows, "--backend", "cpu", *flags, says=says)
+
+
 class Verdict(CliTest):
     def test_small_shapes_pass_with_both_profiles(self):
         rows = self.write_rows(row("a", 1), row("b", 7), row("c", 200))

@@ -180,6 +180,65 @@ class Baseline(CliTest):
                             says=["--baseline", "baseline_latency_us", "--baseline-cmd"])
 
 
+# The original system's figures on a B200: T, baseline, its own.
+ORIGINAL = [(1, 203, 108), (7, 212, 144), (14, 266, 174), (15, 203, 114), (16, 254, 180), (32, 308, 233), (52, 283, 207),
+            (53, 365, 246), (54, 321, 227), (55, 334, 260), (56, 342, 246), (57, 334, 260), (58, 338, 267), (59, 300, 227),
+            (62, 295, 207), (80, 367, 287), (901, 459, 338), (11948, 1787, 1119), (14107, 2410, 1528)]
+
+
+class ComparisonTable(CliTest):
+    def compare(self, *rows, more=()):
+        return self.blockmoe("verify", "--workloads", self.write_rows(*rows), "--metadata", *more).stdout
+
+    def test_has_a_line_a_shape_and_the_sums_below(self):
+        rows = [{"uuid": f"u{tokens}", "T": tokens, "agent_latency_us": ours, "baseline_latency_us": baseline,
+                 "baseline_name": "flashinfer_wrapper_9sdjf3"} for tokens, baseline, ours in ORIGINAL]
+        lines = self.compare(*rows).splitlines()
+        (head,) = [i for i, line in enumerate(lines) if "baseline us" in line]
+        self.assertEqual(lines[head].split(), "T uuid baseline us ours us speedup gemm1 path gemm2 path".split())
+        self.assertEqual(lines[head + 1].split(), ["1", "u1", "203.0", "108.0", "1.880", "-", "-"])
+        self.assertEqual(lines[head + 19].split()[:5], ["14107", "u14107", "2410.0", "1528.0", "1.577"])
+        self.assertEqual(lines[head + 20],
+                         "ratio of means 1.472, mean speedup 1.444, least speedup 1.266 (T = 58, u58), "
+                         "large shapes (T >= 901) summed 1.560; baseline: flashinfer_wrapper_9sdjf3 (the workload file's "
+                         "baseline_latency_us)")
+
+    def test_large_shapes_begin_at_901(self):
+        rows = [{"uuid": "a", "T": 900, "agent_latency_us": 1, "baseline_latency_us": 9},
+                {"uuid": "b", "T": 901, "agent_latency_us": 2, "baseline_latency_us": 3}]
+        self.assertIn("large shapes (T >= 901) summed 1.500;", self.compare(*rows))
+        self.assertIn("large shapes (T >= 901) summed -;", self.compare(rows[0]))
+        report = self.verify("--workloads", self.write_rows(*rows), "--metadata")
+        self.assertEqual(report["comparison"], {"ratio_of_means": 4, "least_speedup": 1.5,
+                                                "large_shapes": {"least_T": 901, "summed_speedup": 1.5}})
+
+    def test_rows_without_a_baseline_count_in_no_sum(self):
+        rows = self.write_rows(row("a", 1, baseline_latency_us=200), row("b", 2))
+        text = self.blockmoe("verify", "--workloads", rows, "--agent-cmd", FAKE_AGENT, "--baseline").stdout
+        self.assertIn("ratio of means 2.000, mean speedup 2.000, least speedup 2.000 (T = 1, a)", text)
+
+    def test_names_the_paths_of_this_librarys_products_and_of_a_command_that_says_them(self):
+        rows = self.write_rows(row("a", 1))
+        baseline = f"{FAKE_AGENT} --latency 1e9"
+        text = self.blockmoe("verify", "--workloads", rows, "--backend", "cpu", "--baseline-cmd", baseline).stdout
+        self.assertRegex(text, r"\n +1 a +1000000000\.0 +[0-9.]+ +[0-9.]+ cpu/\w+ +cpu/\w+\n")
+        agent = "echo '{{\"passed\": true, \"latency_us\": 5, \"gemm1_path\": \"one\", \"gemm2_path\": \"two\"}}'"
+        text = self.blockmoe("verify", "--workloads", rows, "--agent-cmd", agent, "--baseline-cmd", baseline).stdout
+        self.assertRegex(text, r" one +two\n")
+
+    def test_a_commands_own_name_names_the_baseline(self):
+        rows = self.write_rows(row("a", 1))
+        baseline = "echo '{{\"passed\": true, \"latency_us\": 5, \"name\": \"theirs 1.2\"}}'"
+        report = self.verify("--workloads", rows, "--agent-cmd", FAKE_AGENT, "--baseline-cmd", baseline)
+        self.assertEqual(report["speed_baseline"], "theirs 1.2 (--baseline-cmd)")
+
+    def test_without_a_baseline_no_speedup_is_printed(self):
+        rows = self.write_rows(row("a", 1))
+        text = self.blockmoe("verify", "--workloads", rows, "--backend", "cpu").stdout
+        self.assertNotIn("speedup", text)
+        self.assertIsNone(self.verify("--workloads", rows, "--backend", "cpu")["comparison"])
+
+
 class Metadata(CliTest):
     def test_rows_that_carry_figures_are_read_as_they_are(self):
         rows = self.write_rows({"uuid": "a", "T": 1, "agent_latency_us": 108.0, "baseline_latency_us": 216.0},

@@ -20,14 +20,25 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 // For each pick of the token its local number, or -1 where it is to be skipped.
 std::vector<std::int32_t> taken_of(const GivenPicks& given, const contract::Geometry& g, std::int32_t offset,
-                                   std::int64_t token) {
+                                   std::int64_t token, const contract::Pruning& pruning = {}) {
   std::vector<std::int32_t> taken;
+  std::vector<float> weights;
   std::set<std::int64_t> seen;
+  std::uint32_t picked = 0;
+  std::uint32_t rows = 0;
   for (std::int32_t j = 0; j < given.top_k; ++j) {
     const std::int64_t expert = given.expert(token, j);
     const std::int64_t local = expert - offset;
-    const bool here = expert >= 0 && expert < g.experts && local >= 0 && local < g.local_experts;
-    taken.push_back(here && seen.insert(expert).second ? static_cast<std::int32_t>(local) : -1);
+    const bool exists = expert >= 0 && expert < g.experts;
+    const bool here = exists && local >= 0 && local < g.local_experts && seen.insert(expert).second;
+    taken.push_back(here ? static_cast<std::int32_t>(local) : -1);
+    weights.push_back(given.weight(token, j));
+    picked |= static_cast<std::uint32_t>(exists) << j;
+    rows |= static_cast<std::uint32_t>(here) << j;
+  }
+  rows = kept_by_sorting(pruning, {weights.data(), given.top_k, picked, rows});
+  for (std::int32_t j = 0; j < given.top_k; ++j) {
+    if ((rows >> j & 1U) == 0) taken[static_cast<std::size_t>(j)] = -1;
   }
   return taken;
 }
@@ -107,7 +118,7 @@ GivenPicks without_skipped(const GivenPicks& given, const contract::Geometry& ge
 }
 
 void expect_taken(const GivenPicks& given, const contract::Geometry& geometry, std::int32_t local_expert_offset,
-                  const TakenPicks& found) {
+                  const TakenPicks& found, const contract::Pruning& pruning) {
   namespace plan = kernels::plan;
   const std::int64_t picks = geometry.max_local_picks();
   const std::int64_t pitch = kernels::stages::counts_pitch(geometry.local_experts);
@@ -117,7 +128,7 @@ void expect_taken(const GivenPicks& given, const contract::Geometry& geometry, s
   std::vector<std::int32_t> block_rows(static_cast<std::size_t>(blocks), 0);
   std::int64_t wrong_weights = 0;
   for (std::int64_t t = 0; t < given.tokens; ++t) {
-    const std::vector<std::int32_t> taken = taken_of(given, geometry, local_expert_offset, t);
+    const std::vector<std::int32_t> taken = taken_of(given, geometry, local_expert_offset, t, pruning);
     const std::int64_t block = t / plan::kTokenBlock;
     std::int64_t slot = t * picks;
     for (std::int32_t j = 0; j < given.top_k; ++j) {

@@ -6,6 +6,7 @@
 
 #include "contract/call.h"
 #include "contract/geometry.h"
+#include "contract/pruning.h"
 
 namespace blockmoe::test {
 
@@ -54,6 +55,6 @@ struct TakenPicks {
 
 /// Whether it is what should be taken of `given`, as stages/layout.h wants it; fails the test where it isn't.
 void expect_taken(const GivenPicks& given, const contract::Geometry& geometry, std::int32_t local_expert_offset,
-                  const TakenPicks& found);
+                  const TakenPicks& found, const contract::Pruning& pruning = {});
 
 }  // namespace blockmoe::test

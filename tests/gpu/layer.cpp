@@ -135,6 +135,7 @@ DeviceCall::DeviceCall(const Layer& layer)
       w2_scale_(layer.w2_scale),
       output_(size(layer.tokens() * layer.output_pitch())) {
   describe(layer, &weights, &activations);
+  pruning = layer.options.pruning;
   weights.routing_bias = layer.options.has_bias ? bias_.get() : nullptr;
   weights.w13 = w13_.get();
   weights.w13_scale = w13_scale_.get();
@@ -199,6 +200,7 @@ void run_call(const DeviceCall& call, const kernels::Request& request) {
 void run_call(const DeviceCall& call, const contract::Geometry& geometry, kernels::Path path, std::int32_t max_sms) {
   kernels::Request request = request_of(geometry, call.activations.tokens, path);
   request.max_sms = max_sms;
+  request.pruning = call.pruning;
   run_call(call, request);
 }
 
@@ -224,6 +226,7 @@ void run_call_in_fresh_memory(const DeviceCall& call, const contract::Geometry& 
   whole.weights = call.weights;
   whole.activations = call.activations;
   whole.given_picks = call.given_picks;
+  whole.pruning = call.pruning;
   whole.sizes = sizes;
   whole.workspace = kernels::stages::workspace_at(workspace.value().get(), offsets);
   whole.path_workspace = static_cast<char*>(workspace.value().get()) + offsets.bytes;
@@ -241,6 +244,7 @@ StageCall::StageCall(const DeviceCall& call, const contract::Geometry& geometry,
   slab_.weights = call.weights;
   slab_.activations = call.activations;
   slab_.given_picks = call.given_picks;
+  slab_.pruning = call.pruning;
   slab_.sizes = sizes;
   slab_.workspace = kernels::stages::workspace_at(workspace_.get(), kernels::plan::offsets_of(geometry, sizes));
   slab_.sms = device_here().sm_count;

@@ -9,6 +9,7 @@
 
 #include "contract/call.h"
 #include "contract/geometry.h"
+#include "contract/pruning.h"
 #include "device_array.h"
 #include "given_picks.hpp"
 #include "operator.h"
@@ -28,6 +29,7 @@ struct LayerOptions {
   std::int32_t local_expert_offset = 0;
   std::int64_t extra_pitch = 0;  // times 16: elements beyond a row, in every pitched tensor
   std::uint32_t seed = 1;
+  contract::Pruning pruning = {};
 };
 
 /// The tensors of a call in host memory. Change the values freely before uploading.
@@ -74,6 +76,7 @@ class DeviceCall {
   contract::Weights weights;
   contract::Activations activations;
   std::optional<contract::Picks> given_picks;  // without them the call is routed
+  contract::Pruning pruning;
 
   /// From here on the call's routing is the caller's, and it has no logits.
   void take(const GivenPicks& picks);

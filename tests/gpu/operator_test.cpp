@@ -49,6 +49,7 @@ void check(const Layer& layer, GatesOf gates = gates_of) {
   const HostCall host(layer);
   verify::OracleOptions options;
   options.scope = verify::OracleScope::full;
+  options.pruning = layer.options.pruning;
   const verify::OracleResult oracle = verify::run_oracle(layer.geometry(), host.weights, host.activations, options);
   for (const Path path : paths_here(layer.geometry())) {
     SCOPED_TRACE(name_of(path));
@@ -86,6 +87,22 @@ TEST_F(OperatorTest, agrees_with_the_oracle_for_every_kind_of_call) {
       options.bias_type = kind % 3 == 1 ? FloatType::f32 : FloatType::bf16;
       options.has_bias = kind != 5;
       options.extra_pitch = kind / 4;
+      check(draw_layer(options));
+    }
+  }
+}
+
+TEST_F(OperatorTest, pruned_calls_agree_with_the_pruned_oracle) {
+  std::uint32_t seed = 300;
+  for (const std::int64_t tokens : {1, 16, 33, 301}) {
+    for (const contract::Pruning pruning : {contract::Pruning{1, 0}, {2, 0}, {0, 0.2F}, {0, 0.9F}, {3, 0.1F}}) {
+      SCOPED_TRACE("T " + std::to_string(tokens) + " at most " + std::to_string(pruning.max_local_picks) +
+                   " from a share of " + std::to_string(pruning.min_weight_share));
+      LayerOptions options = small_options(tokens);
+      options.geometry.local_experts = 24;
+      options.local_expert_offset = 4;
+      options.seed = seed++;
+      options.pruning = pruning;
       check(draw_layer(options));
     }
   }

@@ -84,6 +84,26 @@ TEST_F(PreroutedTest, any_ids_give_what_brute_force_takes) {
   }
 }
 
+TEST_F(PreroutedTest, pruning_leaves_what_sorting_does) {
+  std::uint32_t seed = 100;
+  for (const std::int32_t top_k : {1, 2, 5, 8, 17, 32}) {
+    for (const std::int32_t local : {1, 32, 256}) {
+      for (const contract::Pruning pruning : {contract::Pruning{1, 0}, {3, 0}, {0, 0.1F}, {0, 0.5F}, {2, 0.05F}}) {
+        SCOPED_TRACE("K " + std::to_string(top_k) + " L " + std::to_string(local) + " seed " + std::to_string(++seed));
+        LayerOptions options = options_of({128, 128, 256, local, top_k, 1, 1}, 67);
+        options.pruning = pruning;
+        const Layer layer = draw_layer(options);
+        GivenPicks given = hostile_picks(layer.geometry(), 0, layer.tokens(), seed, top_k % 3);
+        for (std::int64_t t = 0; t < given.tokens; t += 2) {  // shares that are close, and ties
+          for (std::int32_t j = 0; j < top_k; ++j) given.weight(t, j) = static_cast<float>((t + j * 7) % 5) - 1;
+        }
+        const Sizes sizes = kernels::plan::sizes_of(layer.geometry(), layer.tokens());
+        expect_taken(given, layer.geometry(), 0, take(layer, given, sizes), pruning);
+      }
+    }
+  }
+}
+
 // ---- whole calls
 
 TEST_F(PreroutedTest, picks_of_the_routed_call_give_its_bits) {
@@ -106,6 +126,22 @@ TEST_F(PreroutedTest, picks_of_a_layer_with_deepseek_v3s_routing_give_its_bits) 
   for (const std::int64_t tokens : {1, 80, 901}) {
     SCOPED_TRACE("T " + std::to_string(tokens));
     expect_the_routed_calls_bits(draw_layer(options_of(geometry, tokens, 64)));
+  }
+}
+
+TEST_F(PreroutedTest, picks_of_a_pruned_routed_call_give_its_bits) {
+  for (const std::int64_t tokens : {1, 80, 901}) {
+    for (const contract::Pruning pruning : {contract::Pruning{2, 0}, {0, 0.12F}, {1, 0.2F}}) {
+      SCOPED_TRACE("T " + std::to_string(tokens) + " at most " + std::to_string(pruning.max_local_picks) +
+                   " from a share of " + std::to_string(pruning.min_weight_share));
+      contract::Geometry geometry;
+      geometry.hidden = 512;
+      geometry.intermediate = 256;
+      geometry.local_experts = 128;
+      LayerOptions options = options_of(geometry, tokens, 64);
+      options.pruning = pruning;
+      expect_the_routed_calls_bits(draw_layer(options));
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 // Route alone: bit-equal to brute force with the contract's functions on the host, whatever the logits hold.
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <limits>
@@ -126,7 +127,7 @@ std::int64_t wrong_tokens(const Layer& layer, Launch launch = Launch::route) {
   const auto counts = call.fetch(slab.workspace.block_counts, blocks * pitch);
   const auto rows = call.fetch(slab.workspace.block_rows, blocks);
 
-  const auto expected = reference_routing(g, host.weights, host.activations);
+  const auto expected = reference_routing(g, host.weights, host.activations, layer.options.pruning);
   std::vector<std::uint8_t> expected_counts(counts.size(), 0);
   std::vector<std::int32_t> expected_rows(rows.size(), 0);
   std::int64_t wrong = 0;
@@ -232,6 +233,47 @@ TEST_F(RouteTest, every_grouping_and_every_kind_of_logits_give_the_references_bi
           << text(c) << " logits of kind " << static_cast<int>(kind) << " seed " << options.seed;
       EXPECT_EQ(0, wrong_tokens_alone(routing_layer(options, kind, bias)))
           << text(c) << " alone, logits of kind " << static_cast<int>(kind) << " seed " << options.seed;
+    }
+  }
+}
+
+constexpr contract::Pruning kPrunings[] = {{1, 0}, {3, 0}, {0, 0.05F}, {0, 0.125F}, {0, 0.4F}, {2, 0.13F}};
+
+contract::Pruning pruning_for(const Geometry& g, std::uint32_t seed) {
+  contract::Pruning pruning = kPrunings[seed % std::size(kPrunings)];
+  pruning.max_local_picks = std::min(pruning.max_local_picks, g.top_k);
+  return pruning;
+}
+
+TEST_F(RouteTest, pruning_leaves_the_references_picks_of_every_grouping) {
+  std::uint32_t seed = 1;
+  for (const GroupingCase& c : kGroupings) {
+    for (const Kind kind : kKinds) {
+      LayerOptions options;
+      options.geometry = geometry_of(c);
+      options.tokens = 77;
+      options.seed = seed++;
+      options.logits_type = seed % 2 == 0 ? FloatType::f32 : FloatType::bf16;
+      options.local_expert_offset = (c.experts - c.local_experts) / 2;
+      options.pruning = pruning_for(options.geometry, seed);
+      EXPECT_EQ(0, wrong_tokens(routing_layer(options, kind, Kind::normal)))
+          << text(c) << " logits of kind " << static_cast<int>(kind) << " seed " << options.seed;
+    }
+  }
+}
+
+TEST_F(RouteTest, pruning_leaves_the_references_picks_where_few_tokens_are_packed_at_once) {
+  std::uint32_t seed = 1;
+  for (const std::int64_t tokens : {1, 7, 16, 17, 80, 128, 129}) {
+    for (const Kind kind : kKinds) {
+      LayerOptions options;
+      options.tokens = tokens;
+      options.seed = seed++;
+      options.geometry.local_experts = seed % 3 == 0 ? 32 : 256;
+      options.logits_type = seed % 2 == 0 ? FloatType::f32 : FloatType::bf16;
+      options.pruning = pruning_for(options.geometry, seed);
+      EXPECT_EQ(0, wrong_tokens(routing_layer(options, kind, Kind::normal), Launch::routing))
+          << "T = " << tokens << " logits of kind " << static_cast<int>(kind) << " seed " << options.seed;
     }
   }
 }

@@ -1,6 +1,7 @@
 #include "routing_reference.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <thread>
 
 #include "contract/e4m3.h"
@@ -30,8 +31,36 @@ float score_of_group(std::vector<float> scores) {
 
 }  // namespace
 
+std::uint32_t kept_by_sorting(const contract::Pruning& rule, const contract::TokenPicks& picks) {
+  float sum = 0.0F;
+  std::vector<std::int32_t> left;
+  for (std::int32_t j = 0; j < picks.count; ++j) {
+    if ((picks.picked >> j & 1U) != 0) sum += std::abs(picks.weight[j]);
+    if ((picks.local >> j & 1U) != 0) left.push_back(j);
+  }
+  const float least = rule.min_weight_share * sum;
+  std::erase_if(left, [&](std::int32_t j) { return std::abs(picks.weight[j]) < least; });
+  // NaN above all numbers, one of more bits above one of fewer.
+  const auto is_larger = [](float x, float y) {
+    if (std::isnan(x) || std::isnan(y)) return contract::bits_of(x) > contract::bits_of(y);
+    return x > y;
+  };
+  std::sort(left.begin(), left.end(), [&](std::int32_t a, std::int32_t b) {
+    const float x = std::abs(picks.weight[a]);
+    const float y = std::abs(picks.weight[b]);
+    return is_larger(x, y) || (!is_larger(y, x) && a < b);
+  });
+  if (rule.max_local_picks > 0 && left.size() > static_cast<std::size_t>(rule.max_local_picks)) {
+    left.resize(static_cast<std::size_t>(rule.max_local_picks));
+  }
+  std::uint32_t kept = 0;
+  for (const std::int32_t j : left) kept |= 1U << j;
+  return kept;
+}
+
 std::vector<LocalPick> reference_picks(const contract::Geometry& g, const contract::Weights& w,
-                                       const contract::Activations& a, std::int64_t token) {
+                                       const contract::Activations& a, std::int64_t token,
+                                       const contract::Pruning& pruning) {
   std::vector<float> mixing;
   std::vector<float> choice;
   for (std::int32_t e = 0; e < g.experts; ++e) {
@@ -56,18 +85,26 @@ std::vector<LocalPick> reference_picks(const contract::Geometry& g, const contra
   const std::vector<std::uint32_t> picks = largest(candidates, g.top_k);
   float sum = 0.0F;
   for (const std::uint32_t e : picks) sum = contract::rn::add(sum, mixing[e]);
-  std::vector<LocalPick> local;
+  std::vector<float> weights;
+  std::uint32_t rows = 0;
   for (const std::uint32_t e : picks) {
     const std::int64_t number = std::int64_t{e} - w.local_expert_offset;
-    if (number < 0 || number >= g.local_experts) continue;
-    const float weight = contract::routing_weight(mixing[e], sum, w.routed_scaling_factor);
-    local.push_back({static_cast<std::int32_t>(number), contract::bits_of(weight)});
+    if (number >= 0 && number < g.local_experts) rows |= 1U << weights.size();
+    weights.push_back(contract::routing_weight(mixing[e], sum, w.routed_scaling_factor));
+  }
+  rows = kept_by_sorting(pruning, {weights.data(), g.top_k, ~0U, rows});
+  std::vector<LocalPick> local;
+  for (std::size_t j = 0; j < picks.size(); ++j) {
+    if ((rows >> j & 1U) == 0) continue;
+    const std::int64_t number = std::int64_t{picks[j]} - w.local_expert_offset;
+    local.push_back({static_cast<std::int32_t>(number), contract::bits_of(weights[j])});
   }
   return local;
 }
 
 std::vector<std::vector<LocalPick>> reference_routing(const contract::Geometry& g, const contract::Weights& w,
-                                                      const contract::Activations& a) {
+                                                      const contract::Activations& a,
+                                                      const contract::Pruning& pruning) {
   std::vector<std::vector<LocalPick>> all(static_cast<std::size_t>(a.tokens));
   const std::int64_t workers = std::max(1U, std::thread::hardware_concurrency());
   std::vector<std::thread> threads;
@@ -75,7 +112,7 @@ std::vector<std::vector<LocalPick>> reference_routing(const contract::Geometry& 
   for (std::int64_t worker = 0; worker < workers; ++worker) {
     threads.emplace_back([&, worker] {
       for (std::int64_t t = worker; t < a.tokens; t += workers)
-        all[static_cast<std::size_t>(t)] = reference_picks(g, w, a, t);
+        all[static_cast<std::size_t>(t)] = reference_picks(g, w, a, t, pruning);
     });
   }
   for (std::thread& thread : threads) thread.join();

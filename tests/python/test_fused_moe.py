@@ -6,7 +6,7 @@ import pytest
 
 import blockmoe
 from frameworks import NumPy, arguments, values
-from reference import GATE_CPU, GATE_CUDA, random_layer, reference, relative_error
+from reference import GATE_CPU, GATE_CUDA, mixture, picks_of, random_layer, reference, relative_error
 
 
 def gate(framework):
@@ -26,6 +26,15 @@ def test_a_given_output_is_written_and_returned(framework):
     output = blockmoe.fused_moe(**arguments(framework, layer), output=given, **layer.routing)
     assert output is given
     assert relative_error(values(framework, given), reference(layer)) < gate(framework)
+
+
+def test_pruning_to_one_pick_leaves_the_largest(framework):
+    layer = random_layer(33)
+    ids, weights = picks_of(layer)
+    largest = np.argmax(weights, axis=1)[:, None]
+    one = np.take_along_axis(ids, largest, axis=1), np.take_along_axis(weights, largest, axis=1)
+    output = blockmoe.fused_moe(**arguments(framework, layer), **layer.routing, max_local_picks=1)
+    assert relative_error(values(framework, output), mixture(layer, *one)) < gate(framework)
 
 
 def test_every_framework_gets_the_same_bits(framework):

@@ -28,6 +28,12 @@ def test_a_plan_says_what_runs_and_why():
     assert plan.workspace_bytes > 0
 
 
+def test_a_plan_that_prunes_says_so():
+    plan = blockmoe.Plan(64, "cpu", **SMALL, max_local_picks=2)
+    assert plan.path.endswith(" PRUNED")
+    assert "PRUNED, not exact: of local picks stay the 2 of largest weight" in plan.explain
+
+
 def test_a_plan_grows_with_its_tokens():
     assert blockmoe.Plan(4096, "cpu").workspace_bytes > blockmoe.Plan(1, "cpu").workspace_bytes
 
@@ -38,6 +44,9 @@ def test_a_plan_grows_with_its_tokens():
         ((-1, "cpu"), {}, "max_tokens: -1, expected 0 to 1073741824"),
         ((1, "cpu"), {"hidden": 100}, "geometry.hidden: 100"),
         ((1, "cpu"), {"max_threads": -1}, "options.max_threads: -1"),
+        ((1, "cpu"), {"max_local_picks": 9}, "options.pruning.max_local_picks: 9, expected 0 to 8"),
+        ((1, "cpu"), {"min_weight_share": 1.0}, "options.pruning.min_weight_share: 1, expected at least 0 and below 1"),
+        ((1, "cpu"), {"min_weight_share": float("nan")}, "options.pruning.min_weight_share: nan"),
         ((1, "cpu"), {"max_sms": 1 << 33}, "max_sms: 8589934592, expected a number of 32 bits"),
         ((1, "cpu"), {"backend": "portable"}, "options.backend: "),
         ((1, "cuda:x"), {}, 'device: "cuda:x", expected cpu, cuda or cuda:<number>'),

@@ -83,6 +83,28 @@ def test_an_f32_output_rounds_to_the_bf16_outputs_bits(framework):
     again = framework.tensor(np.full((5, 256), np.nan, np.float32))
     blockmoe.fused_moe(**arguments(framework, layer), **layer.routing, output=again)
     np.testing.assert_array_equal(framework.host(again), framework.host(output))
+def kept_ids(ids, weights, most, share):
+    """ids with -1 for what pruning drops, of a rank that has all experts and weights that are above 0."""
+    kept = ids.copy()
+    order = np.argsort(-weights, axis=1, kind="stable")
+    if most:
+        np.put_along_axis(kept, order[:, most:], -1, axis=1)
+    kept[weights < np.float32(share) * weights.sum(axis=1, keepdims=True, dtype=np.float32)] = -1
+    return kept
+
+
+@pytest.mark.parametrize(("most", "share"), [(1, 0.0), (3, 0.0), (0, 0.2), (2, 0.3)])
+def test_pruning_leaves_what_the_call_without_the_dropped_picks_has(framework, most, share):
+    layer = random_layer(40)
+    ids, weights = picks_of(layer)
+    expected = blockmoe.fused_moe_prerouted(
+        **prerouted_arguments(framework, layer, kept_ids(ids, weights, most, share), weights), experts=16
+    )
+    given = prerouted_arguments(framework, layer, ids, weights)
+    output = blockmoe.fused_moe_prerouted(**given, experts=16, max_local_picks=most, min_weight_share=share)
+    exact = blockmoe.fused_moe_prerouted(**given, experts=16)
+    np.testing.assert_array_equal(framework.bits(output), framework.bits(expected))
+    assert (framework.bits(output) != framework.bits(exact)).any()
 
 
 def test_picks_that_are_not_here_are_skipped(framework):

@@ -62,12 +62,16 @@ TEST_F(ApiC, runs) {
   std::strcpy(error_.message, "left from before");
   call_.options.gate_first = 1;
   call_.options.max_threads = 2;
+  call_.options.pruning.max_local_picks = 3;
+  call_.options.pruning.min_weight_share = 0.25F;
   EXPECT_EQ(c_call_run(&call_, &error_), BLOCKMOE_OK);
   EXPECT_EQ(error_.code, BLOCKMOE_OK);
   EXPECT_STREQ(error_.message, "");
   EXPECT_TRUE(std::all_of(std::begin(output_), std::end(output_), [](auto element) { return element == kWritten; }));
 
   EXPECT_EQ(fakes().request.options.max_threads, 2);
+  EXPECT_EQ(fakes().request.options.pruning.max_local_picks, 3);
+  EXPECT_EQ(fakes().request.options.pruning.min_weight_share, 0.25F);
   EXPECT_EQ(fakes().weights.local_expert_offset, 32);
   EXPECT_EQ(fakes().weights.routed_scaling_factor, 2.5F);
   EXPECT_TRUE(fakes().weights.gate_first);
@@ -91,6 +95,8 @@ TEST_F(ApiC, tells_of_the_plan) {
   make_plan();
   EXPECT_EQ(blockmoe_plan_backend(plan_), BLOCKMOE_BACKEND_CPU);
   EXPECT_STREQ(blockmoe_plan_path(plan_), "cpu/fake");
+  EXPECT_STREQ(blockmoe_plan_gemm1_path(plan_), "cpu/fake");
+  EXPECT_STREQ(blockmoe_plan_gemm2_path(plan_), "cpu/fake");
   EXPECT_STREQ(blockmoe_plan_explain(plan_), "a fake\n");
   blockmoe_workspace_need need = blockmoe_workspace_need_init();
   EXPECT_EQ(blockmoe_plan_workspace(plan_, &need, &error_), BLOCKMOE_OK);
@@ -132,6 +138,8 @@ TEST_F(ApiC, initialisers_hold_the_defaults_of_the_cpp_structs) {
   EXPECT_EQ(call_.options.gate_first != 0, options.gate_first);
   EXPECT_EQ(call_.options.max_sms, options.max_sms);
   EXPECT_EQ(call_.options.max_threads, options.max_threads);
+  EXPECT_EQ(call_.options.pruning.max_local_picks, options.pruning.max_local_picks);
+  EXPECT_EQ(call_.options.pruning.min_weight_share, options.pruning.min_weight_share);
   EXPECT_EQ(blockmoe_weights_init().routed_scaling_factor, Weights().routed_scaling_factor);
   EXPECT_EQ(blockmoe_weights_init().local_expert_offset, Weights().local_expert_offset);
 }
@@ -272,6 +280,8 @@ TEST_F(ApiC, a_group_names_what_is_missing) {
 TEST_F(ApiC, a_null_plan_tells_nothing_and_is_destroyed) {
   EXPECT_EQ(blockmoe_plan_backend(nullptr), BLOCKMOE_BACKEND_AUTOMATIC);
   EXPECT_STREQ(blockmoe_plan_path(nullptr), "");
+  EXPECT_STREQ(blockmoe_plan_gemm1_path(nullptr), "");
+  EXPECT_STREQ(blockmoe_plan_gemm2_path(nullptr), "");
   EXPECT_STREQ(blockmoe_plan_explain(nullptr), "");
   blockmoe_plan_destroy(nullptr);
   blockmoe_bound_plan_destroy(nullptr);
@@ -302,7 +312,7 @@ TEST_F(ApiC, sizes_that_no_version_has_are_refused) {
   expect_refused(blockmoe_plan_create(&call_.geometry, 16, &wrong.device, nullptr, &plan, &error_),
                  expected("device", 88));
   expect_refused(blockmoe_plan_create(&call_.geometry, 16, &call_.device, &wrong.options, &plan, &error_),
-                 expected("options", 20));
+                 expected("options", 28));
   expect_refused(blockmoe_plan_bind(plan_, &wrong.weights, &bound, &error_), expected("weights", 456));
   expect_refused(blockmoe_bound_plan_run(bound_, &wrong.activations, &call_.output, workspace_, sizeof workspace_,
                                          nullptr, &error_),

@@ -19,7 +19,7 @@ Result<api::BackendPlan> plan(const api::PlanRequest& request, const char* path)
   ++fakes().plans;
   fakes().request = request;
   const WorkspaceNeed need = {fakes().workspace_bytes, 256, WorkspaceInit::zeroed_once};
-  return api::BackendPlan{path, "a fake\n", need, nullptr};
+  return api::BackendPlan{path, "a fake\n", need, nullptr, "", ""};
 }
 
 Result<api::BackendBinding> bind(const api::PlanRequest&, const api::BackendPlan&, const contract::Weights&) {

@@ -276,6 +276,18 @@ TEST_F(ApiBackend, tells_the_workspace_it_needs) {
 
 class ApiPlan : public ApiTest {};
 
+TEST_F(ApiPlan, that_prunes_says_so_in_its_path_and_its_reasons) {
+  const Plan exact = call_.plan().value();
+  EXPECT_EQ(exact.path().find("PRUNED"), std::string::npos);
+  EXPECT_EQ(exact.explain().find("PRUNED"), std::string::npos);
+  call_.options.pruning = {3, 0.0625F};
+  const Plan pruned = call_.plan().value();
+  EXPECT_EQ(pruned.path(), exact.path() + " PRUNED");
+  EXPECT_EQ(pruned.explain(), exact.explain() +
+                                  "PRUNED, not exact: local picks with less than 0.0625 of the weights of the token's "
+                                  "picks are dropped; of local picks stay the 3 of largest weight\n");
+}
+
 TEST_F(ApiPlan, copies_share_what_was_decided) {
   const Plan first = call_.plan().value();
   const Plan second = first;  // NOLINT(performance-unnecessary-copy-initialization): the copy is the point

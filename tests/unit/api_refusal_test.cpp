@@ -139,14 +139,24 @@ const std::vector<Refusal> kPlanRefusals = {
     {"max_sms_negative", [](Call& c) { c.options.max_sms = -1; }, "options.max_sms: -1, expected 0 or more"},
     {"max_threads_negative", [](Call& c) { c.options.max_threads = -1; },
      "options.max_threads: -1, expected 0 or more"},
+    {"pruning_picks_negative", [](Call& c) { c.options.pruning.max_local_picks = -1; },
+     "options.pruning.max_local_picks: -1, expected 0 to 8 (geometry.top_k)"},
+    {"pruning_picks_above_top_k", [](Call& c) { c.options.pruning.max_local_picks = 9; },
+     "options.pruning.max_local_picks: 9, expected 0 to 8 (geometry.top_k)"},
+    {"pruning_share_negative", [](Call& c) { c.options.pruning.min_weight_share = -0.25F; },
+     "options.pruning.min_weight_share: -0.25, expected at least 0 and below 1"},
+    {"pruning_share_1", [](Call& c) { c.options.pruning.min_weight_share = 1.0F; },
+     "options.pruning.min_weight_share: 1, expected at least 0 and below 1"},
+    {"pruning_share_nan", [](Call& c) { c.options.pruning.min_weight_share = std::numeric_limits<float>::quiet_NaN(); },
+     "options.pruning.min_weight_share: nan, expected at least 0 and below 1"},
     {"geometry_size_0", [](Call& c) { c.geometry.struct_size = 0; },
      "geometry.struct_size: 0, expected 40 or another version's size, as the struct's initialiser sets it"},
     {"device_size_too_small", [](Call& c) { c.device.struct_size = 84; },
      "device.struct_size: 84, expected 88 or another version's size, as the struct's initialiser sets it"},
     {"options_size_of_garbage", [](Call& c) { c.options.struct_size = 0xcccccccc; },
-     "options.struct_size: 3435973836, expected 20 or another version's size, as the struct's initialiser sets it"},
+     "options.struct_size: 3435973836, expected 28 or another version's size, as the struct's initialiser sets it"},
     {"options_size_no_multiple", [](Call& c) { c.options.struct_size = 22; },
-     "options.struct_size: 22, expected 20 or another version's size, as the struct's initialiser sets it"},
+     "options.struct_size: 22, expected 28 or another version's size, as the struct's initialiser sets it"},
 };
 
 INSTANTIATE_TEST_SUITE_P(table, ApiPlanRefusal, testing::ValuesIn(kPlanRefusals), name_of);
@@ -613,8 +623,8 @@ TEST(ApiRefusal, a_field_of_a_later_version_that_is_set_is_unsupported) {
   const Status status = Plan::create(call.geometry, 16, call.device, longer.options).status();
   EXPECT_EQ(status.code(), StatusCode::unsupported);
   EXPECT_EQ(status.message(),
-            "options: has 24 bytes with a field set past byte 20, expected zeros there (blockmoe " BLOCKMOE_VERSION
-            " knows 20 bytes)");
+            "options: has 32 bytes with a field set past byte 28, expected zeros there (blockmoe " BLOCKMOE_VERSION
+            " knows 28 bytes)");
   EXPECT_EQ(fakes().plans, 0);
 }
 

@@ -107,7 +107,7 @@ struct Later {
 TEST(ApiStruct, of_a_later_version_passes_every_entry) {
   reset_fakes();
   const Call call;
-  // Options end at byte 20, and what Later adds begins at 24: the gap is zero here, as it is in a real later version.
+  // Options end at byte 28, and what Later adds begins at 32: the gap is zero here, as it is in a real later version.
   alignas(8) std::array<unsigned char, sizeof(Later<Options>)> options{};
   const std::uint32_t size = sizeof options;
   std::memcpy(options.data(), &call.options, sizeof call.options);

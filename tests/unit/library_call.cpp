@@ -85,6 +85,7 @@ void on_bound_plan(const RandomCall& call, int threads, const Run& run) {
   options.backend = Backend::cpu;
   options.gate_first = call.recipe().gate_first;
   options.max_threads = threads;
+  options.pruning = {call.recipe().pruning.max_local_picks, call.recipe().pruning.min_weight_share};
   const Result<DeviceInfo> device = query_device(Device{});
   const Result<Plan> plan =
       Plan::create(public_geometry(call.geometry()), call.recipe().tokens, device.value(), options);

@@ -2,8 +2,12 @@
 // what is not on this rank is skipped.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <limits>
+#include <random>
+#include <set>
 #include <vector>
 
 #include "contract/e4m3.h"
@@ -12,6 +16,7 @@
 #include "cpu_reference.hpp"
 #include "library_call.hpp"
 #include "random_call.hpp"
+#include "routing_reference.hpp"
 
 namespace blockmoe::test {
 namespace {
@@ -65,6 +70,56 @@ TEST(Prerouted, picks_of_the_routed_call_give_its_bits) {
   for (std::uint64_t seed = 0; seed < 40; ++seed) {
     const RandomCall call(random_recipe(seed));
     EXPECT_EQ(run(call, routing_of(call)), run_library(call).packed()) << call.recipe();
+  }
+}
+
+constexpr contract::Pruning kPrunings[] = {{1, 0}, {2, 0}, {0, 0.1F}, {0, 0.25F}, {3, 0.125F}};
+
+TEST(Prerouted, picks_of_a_pruned_routed_call_give_its_bits) {
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    CallRecipe recipe = random_recipe(seed);
+    recipe.pruning = kPrunings[seed % std::size(kPrunings)];
+    recipe.pruning.max_local_picks = std::min(recipe.pruning.max_local_picks, recipe.geometry.top_k);
+    if (seed % 3 == 0) recipe.logits = Logits::few_values;
+    if (seed % 4 == 0) recipe.routed_scaling_factor = -1.5F;
+    const RandomCall call(recipe);
+    EXPECT_EQ(run(call, routing_of(call)), run_library(call).packed()) << recipe;
+  }
+}
+
+// Weights of any sign and size, NaN among them, ids of other ranks and of none.
+TEST(Prerouted, pruning_leaves_what_a_call_without_the_dropped_picks_has) {
+  CallRecipe recipe = small_recipe();
+  recipe.tokens = 60;
+  recipe.local_expert_offset = 4;
+  std::mt19937 random(9);
+  Routing routing;
+  for (std::int64_t i = 0; i < recipe.tokens * 4; ++i) {
+    routing.ids.push_back(static_cast<std::int32_t>(random() % 19) - 1);
+    routing.weights.push_back(i % 37 == 0 ? std::numeric_limits<float>::quiet_NaN()
+                                          : static_cast<float>(random() % 9) / 4 - 1);
+  }
+  const RandomCall exact(recipe);
+  const std::vector<std::uint16_t> whole = run(exact, routing);
+  for (const contract::Pruning& pruning : kPrunings) {
+    Routing left = routing;
+    for (std::size_t first = 0; first < left.ids.size(); first += 4) {
+      contract::TokenPicks picks = {routing.weights.data() + first, 4, 0, 0};
+      std::set<std::int32_t> seen;
+      for (std::uint32_t j = 0; j < 4; ++j) {
+        const std::int32_t id = routing.ids[first + j];
+        if (id >= 0 && id < 16) picks.picked |= 1U << j;
+        if (id >= 4 && id < 12 && seen.insert(id).second) picks.local |= 1U << j;
+      }
+      const std::uint32_t kept = kept_by_sorting(pruning, picks);
+      for (std::uint32_t j = 0; j < 4; ++j) {
+        if ((kept >> j & 1U) == 0) left.ids[first + j] = -1;
+      }
+    }
+    recipe.pruning = pruning;
+    const std::vector<std::uint16_t> pruned = run(RandomCall(recipe), routing);
+    EXPECT_EQ(pruned, run(exact, left)) << recipe;
+    EXPECT_NE(pruned, whole) << recipe;
   }
 }
 

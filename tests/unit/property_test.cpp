@@ -25,6 +25,7 @@ verify::OracleResult oracle_of(const RandomCall& call) {
   verify::OracleOptions options;
   options.scope = verify::OracleScope::full;
   options.threads = 2;
+  options.pruning = call.recipe().pruning;
   return run_oracle(call.geometry(), call.weights(), call.activations(), options);
 }
 
@@ -52,6 +53,24 @@ TEST(Property, random_calls_hold_the_gates) {
     compared += result.checked_tokens;
   }
   EXPECT_GT(compared, 500);
+}
+
+TEST(Property, pruned_calls_hold_the_gates_against_the_pruned_oracle) {
+  constexpr std::array kRules = {contract::Pruning{1, 0}, contract::Pruning{2, 0}, contract::Pruning{0, 0.1F},
+                                 contract::Pruning{0, 0.3F}, contract::Pruning{3, 0.125F}};
+  constexpr std::array kLogits = {Logits::normal, Logits::few_values, Logits::wide, Logits::special};
+  std::int64_t compared = 0;
+  std::int64_t not_promised = 0;
+  for (std::uint64_t seed = 600; seed < 660; ++seed) {
+    CallRecipe recipe = random_recipe(seed);
+    recipe.logits = kLogits[seed % kLogits.size()];
+    recipe.pruning = kRules[seed % kRules.size()];
+    recipe.pruning.max_local_picks = std::min(recipe.pruning.max_local_picks, recipe.geometry.top_k);
+    const verify::Comparison result = check(RandomCall(recipe));
+    compared += recipe.tokens * recipe.geometry.hidden;
+    not_promised += result.not_promised;
+  }
+  EXPECT_LE(not_promised, compared / 50);
 }
 
 struct Hostile {

@@ -11,6 +11,7 @@
 
 #include "contract/call.h"
 #include "contract/geometry.h"
+#include "contract/pruning.h"
 
 namespace blockmoe::test {
 
@@ -60,6 +61,7 @@ struct CallRecipe {
   Bias bias = Bias::normal;
   Scales scales = Scales::normal;
   Codes codes = Codes::normal;
+  contract::Pruning pruning = {};
 };
 
 /// A recipe with a random geometry, T, offset, pitches and types; of the profiles only the plain ones.

@@ -37,6 +37,7 @@ struct Rows {
   std::vector<float> logits;  // [T, 256]
   std::vector<float> bias;    // [256], or empty
   FloatType logits_type = FloatType::f32;
+  contract::Pruning pruning = {};
 };
 
 struct Buffers {
@@ -63,6 +64,7 @@ std::int64_t wrong_tokens(const Rows& rows, Kernel kernel) {
   slab.weights.routing_bias = rows.bias.empty() ? nullptr : rows.bias.data();
   slab.weights.routing_bias_type = FloatType::f32;
   slab.weights.routed_scaling_factor = 2.5F;
+  slab.pruning = rows.pruning;
   slab.sizes.picks = slab.geometry.top_k;
   slab.sizes.max_chunks = 1;
   slab.shared_memory = static_cast<std::int32_t>(sizeof stages::shared);
@@ -94,13 +96,13 @@ std::int64_t wrong_tokens(const Rows& rows, Kernel kernel) {
     EXPECT_TRUE(stages::launch_route_and_pack(slab, nullptr).ok());
   }
 
-  const auto expected = reference_routing(slab.geometry, slab.weights, slab.activations);
+  const auto expected = reference_routing(slab.geometry, slab.weights, slab.activations, slab.pruning);
   std::int64_t wrong = 0;
   for (std::size_t t = 0; t < tokens; ++t) {
     bool right = true;
     for (std::size_t j = 0; j < picks; ++j) {
       const LocalPick found = {b.pick_expert[t * picks + j], contract::bits_of(b.pick_weight[t * picks + j])};
-      right = right && found == expected[t].at(j);
+      right = right && (j < expected[t].size() ? found == expected[t][j] : found.expert == -1);
     }
     wrong += right ? 0 : 1;
   }
@@ -120,6 +122,22 @@ TEST(RouteGrouped, near_ties_of_groups_and_experts_give_the_references_bits) {
           EXPECT_EQ(0, wrong_tokens(rows, kernel))
               << tokens << " tokens, bias " << static_cast<int>(kind) << ", seed " << seed;
         }
+      }
+    }
+  }
+}
+
+TEST(RouteGrouped, pruning_leaves_the_references_picks) {
+  int seed = 50;
+  for (const contract::Pruning pruning : {contract::Pruning{3, 0}, {1, 0}, {0, 0.125F}, {2, 0.13F}}) {
+    for (const NearTies& ties : kNearTies) {
+      for (const Kernel kernel : {Kernel::route_grouped, Kernel::route_and_pack}) {
+        Rows rows;
+        rows.bias = near_tie_bias(kNearTieBiases[0], ++seed);
+        rows.logits = near_tie_logits(ties, rows.bias, 35, seed);
+        rows.pruning = pruning;
+        EXPECT_EQ(0, wrong_tokens(rows, kernel))
+            << pruning.max_local_picks << ", " << pruning.min_weight_share << ", seed " << seed;
       }
     }
   }

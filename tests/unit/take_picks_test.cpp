@@ -24,7 +24,8 @@ namespace {
 namespace stages = kernels::stages;
 
 // In buffers without a byte to spare, for the sanitizers.
-TakenPicks take(const GivenPicks& given, const contract::Geometry& geometry, std::int32_t offset) {
+TakenPicks take(const GivenPicks& given, const contract::Geometry& geometry, std::int32_t offset,
+                const contract::Pruning& pruning = {}) {
   const std::int64_t blocks = (given.tokens + kernels::plan::kTokenBlock - 1) / kernels::plan::kTokenBlock;
   const auto slots = static_cast<std::size_t>(given.tokens * geometry.max_local_picks());
   TakenPicks taken;
@@ -37,6 +38,7 @@ TakenPicks take(const GivenPicks& given, const contract::Geometry& geometry, std
   slab.weights.local_expert_offset = offset;
   slab.activations.tokens = given.tokens;
   slab.sizes.picks = geometry.max_local_picks();
+  slab.pruning = pruning;
   slab.given_picks = {.experts = given.experts.data(),
                       .experts_pitch = given.experts_pitch,
                       .weights = given.weights.data(),
@@ -63,6 +65,24 @@ TEST(TakePicks, any_ids_give_what_brute_force_takes) {
         const contract::Geometry geometry = {128, 128, 48, local, top_k, 1, 1};
         const GivenPicks given = hostile_picks(geometry, offset, tokens, seed, seed % 3);
         expect_taken(given, geometry, offset, take(given, geometry, offset));
+      }
+    }
+  }
+}
+
+TEST(TakePicks, pruning_leaves_what_sorting_does) {
+  std::uint32_t seed = 100;
+  for (const std::int32_t top_k : {1, 2, 3, 8, 17, 32}) {
+    for (const std::int32_t local : {1, 5, 48}) {
+      for (const contract::Pruning pruning : {contract::Pruning{1, 0}, {3, 0}, {0, 0.1F}, {0, 0.5F}, {2, 0.05F}}) {
+        SCOPED_TRACE("K " + std::to_string(top_k) + " L " + std::to_string(local) + " seed " + std::to_string(++seed));
+        const contract::Geometry geometry = {128, 128, 48, local, top_k, 1, 1};
+        GivenPicks given = hostile_picks(geometry, 0, 35, seed, seed % 3);
+        // Bits of any weights are too far apart for a share to be close: half the tokens have a few plain ones.
+        for (std::int64_t t = 0; t < given.tokens; t += 2) {
+          for (std::int32_t j = 0; j < top_k; ++j) given.weight(t, j) = static_cast<float>((t + j * 7) % 5) - 1;
+        }
+        expect_taken(given, geometry, 0, take(given, geometry, 0, pruning), pruning);
       }
     }
   }
