@@ -97,10 +97,6 @@ std::size_t product_bytes(const Request& request, const Choice& choice) {
   return most;
 }
 
-bool supports(const Request& request, std::string* why_not) {
-  return entry_of(Implementation::cutlass).supports(request, why_not);
-}
-
 const char* plan_name(const Request& request) {
   const plan::ImplementationRule rule = rule_of(request);
   if (!rule.trtllm_there) return "blackwell/cutlass";
@@ -138,6 +134,17 @@ std::string explain(const Request& request) {
     text += "rows: gemm2's in bf16, as the cubins write them\n";
   }
   return text;
+}
+
+// A build without the products still says what they would be.
+bool supports(const Request& request, std::string* why_not) {
+  if (entry_of(Implementation::cutlass).supports(request, why_not)) return true;
+  if (request.device.compute_capability != kComputeCapability) return false;
+  *why_not += "; it would run ";
+  std::string lines = explain(request);
+  lines.pop_back();
+  for (const char c : lines) *why_not += c == '\n' ? std::string("; ") : std::string(1, c);
+  return false;
 }
 
 plan::Sizes sizes_for(const plan::Sizes& shared, const Choice& choice) {

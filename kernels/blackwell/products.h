@@ -31,6 +31,8 @@ namespace blockmoe::kernels::blackwell {
 using plan::Implementation;
 using plan::Product;
 
+inline constexpr std::int32_t kComputeCapability = 100;  // sm_100a code runs on no other
+
 // What the host knows of a product when a call is launched. Pointers are to device memory, aligned to 256 bytes but for the weights
 // (16), the weights' scales and the arrays of int32.
 struct ProductCall {

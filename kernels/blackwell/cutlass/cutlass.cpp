@@ -13,8 +13,6 @@
 namespace blockmoe::kernels::blackwell {
 namespace {
 
-constexpr std::int32_t kComputeCapability = 100;  // sm_100a code runs on no other
-
 #if BLOCKMOE_WITH_BLACKWELL
 // In the order of plan::BlackwellTile.
 const auto& tiles() {
