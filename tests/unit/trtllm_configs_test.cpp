@@ -1,5 +1,5 @@
-// TRTLLM's batched-GEMM kernels: which are listed and chosen, that their cubins are the listed ones, and what is said where there are
-// none. Without a GPU.
+// TRTLLM's batched-GEMM kernels, of the package that this was built with: which are listed and chosen, and that their cubins are the
+// listed ones. Without a GPU.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -56,43 +56,17 @@ TEST(Trtllm, an_index_out_of_range_is_refused) {
     why_not.clear();
     EXPECT_FALSE(trtllm::make_arguments(index, 4096, 7168, 32, &arguments, &why_not));
     EXPECT_NE("", why_not);
-    CUfunction kernel = nullptr;
-    EXPECT_NE(CUDA_SUCCESS, trtllm::load_kernel(index, &kernel));
-    EXPECT_EQ(nullptr, kernel);
   }
 }
 
-// Of a build that did not find the package.
-class WithoutTrtllm : public testing::Test {
- protected:
-  void SetUp() override {
-    if (*BUILT_WITH != '\0') GTEST_SKIP() << "built with " << BUILT_WITH;
-  }
-};
-
-TEST_F(WithoutTrtllm, the_package_is_named) {
-  EXPECT_NE(std::string::npos, why_not_on(request_of(100)).find("flashinfer-cubin"));
-  EXPECT_NE(std::string::npos,
-            blackwell::trtllm_entry().explain(request_of(100), Product::gemm1).find("flashinfer-cubin"));
-  EXPECT_EQ(0, trtllm::config_count());
+const trtllm::Config& config(std::int32_t index) {
+  std::string why_not;
+  const trtllm::Config* const found = trtllm::config_at(index, &why_not);
+  EXPECT_NE(nullptr, found) << why_not;
+  return *found;
 }
 
-// Of a build that did.
-class WithTrtllm : public testing::Test {
- protected:
-  void SetUp() override {
-    if (*BUILT_WITH == '\0') GTEST_SKIP() << "built without package flashinfer-cubin";
-    ASSERT_GT(trtllm::config_count(), 0) << trtllm::why_no_configs();
-  }
-  static const trtllm::Config& config(std::int32_t index) {
-    std::string why_not;
-    const trtllm::Config* const found = trtllm::config_at(index, &why_not);
-    EXPECT_NE(nullptr, found) << why_not;
-    return *found;
-  }
-};
-
-TEST_F(WithTrtllm, every_tile_from_8_to_128_is_listed_and_no_kernel_twice) {
+TEST(Trtllm, every_tile_from_8_to_128_is_listed_and_no_kernel_twice) {
   std::set<std::string> functions;
   std::map<std::int32_t, int> of_tile;
   for (std::int32_t index = 0; index < trtllm::config_count(); ++index) {
@@ -104,7 +78,7 @@ TEST_F(WithTrtllm, every_tile_from_8_to_128_is_listed_and_no_kernel_twice) {
 }
 
 // The names say the same as the options, by the package's own habit.
-TEST_F(WithTrtllm, every_kernel_is_what_it_is_called) {
+TEST(Trtllm, every_kernel_is_what_it_is_called) {
   for (std::int32_t index = 0; index < trtllm::config_count(); ++index) {
     const trtllm::Config& c = config(index);
     SCOPED_TRACE(c.function);
@@ -123,7 +97,7 @@ TEST_F(WithTrtllm, every_kernel_is_what_it_is_called) {
 }
 
 // checksums.txt comes with the package, and says of a file what the list says of a kernel.
-TEST_F(WithTrtllm, every_cubin_is_there_has_the_listed_hash_and_the_published_one) {
+TEST(Trtllm, every_cubin_is_there_has_the_listed_hash_and_the_published_one) {
   std::map<std::string, std::string> published;
   std::ifstream file(std::string(BUILT_WITH) + "/checksums.txt");
   for (std::string hash, name; file >> hash >> name;) published[name] = hash;
@@ -140,7 +114,7 @@ TEST_F(WithTrtllm, every_cubin_is_there_has_the_listed_hash_and_the_published_on
   }
 }
 
-TEST_F(WithTrtllm, each_product_of_deepseek_v3_has_a_kernel_of_every_tile) {
+TEST(Trtllm, each_product_of_deepseek_v3_has_a_kernel_of_every_tile) {
   for (const std::int32_t tile : kTiles) {
     for (const auto& [columns, depth] : {std::pair{4096, 7168}, std::pair{7168, 2048}}) {
       std::string why_not;
@@ -157,14 +131,14 @@ TEST_F(WithTrtllm, each_product_of_deepseek_v3_has_a_kernel_of_every_tile) {
   }
 }
 
-TEST_F(WithTrtllm, an_odd_number_of_steps_of_k_is_not_taken_two_at_once) {
+TEST(Trtllm, an_odd_number_of_steps_of_k_is_not_taken_two_at_once) {
   std::string why_not;
   const std::int32_t index = trtllm::choose_config(256, 3 * 128, 4, 64, &why_not);
   ASSERT_GE(index, 0) << why_not;
   EXPECT_FALSE(config(index).unrolled);
 }
 
-TEST_F(WithTrtllm, no_kernel_is_refused_with_what_was_asked_for) {
+TEST(Trtllm, no_kernel_is_refused_with_what_was_asked_for) {
   std::string why_not;
   EXPECT_EQ(-1, trtllm::choose_config(4096, 7168, 32, 24, &why_not));
   EXPECT_NE(std::string::npos, why_not.find("4096 x 7168 weights of 32 experts with tiles of 24 rows")) << why_not;
@@ -172,7 +146,7 @@ TEST_F(WithTrtllm, no_kernel_is_refused_with_what_was_asked_for) {
   EXPECT_EQ(-1, trtllm::choose_config(4096, 7168 + 64, 32, 64, &why_not));
 }
 
-TEST_F(WithTrtllm, runs_where_sm_100f_does) {
+TEST(Trtllm, runs_where_sm_100f_does) {
   EXPECT_EQ("", why_not_on(request_of(100)));
   EXPECT_EQ("", why_not_on(request_of(103)));
   for (const std::int32_t other : {80, 90, 110, 120}) {
@@ -184,9 +158,10 @@ TEST_F(WithTrtllm, runs_where_sm_100f_does) {
   EXPECT_EQ(std::string::npos, gemm1.find('\n'));
 }
 
-TEST_F(WithTrtllm, threads_that_ask_at_once_get_the_same_bytes) {
+TEST(Trtllm, threads_that_ask_at_once_get_the_same_bytes) {
   std::vector<const std::vector<char>*> got(8, nullptr);
   std::vector<std::thread> threads;
+  threads.reserve(got.size());
   for (auto& mine : got) {
     threads.emplace_back([&mine] {
       std::string why_not;
@@ -198,11 +173,12 @@ TEST_F(WithTrtllm, threads_that_ask_at_once_get_the_same_bytes) {
   for (const auto* mine : got) EXPECT_EQ(got.front(), mine);
 }
 
-TEST_F(WithTrtllm, without_a_gpu_nothing_is_loaded_and_nothing_breaks) {
+TEST(Trtllm, without_a_gpu_nothing_is_loaded_and_nothing_breaks) {
   int count = 0;
   if (cudaGetDeviceCount(&count) == cudaSuccess) GTEST_SKIP() << "a GPU is here";
   CUfunction kernel = nullptr;
-  EXPECT_NE(CUDA_SUCCESS, trtllm::load_kernel(0, &kernel));
+  EXPECT_NE(CUDA_SUCCESS, trtllm::load_kernel(config(0), {}, &kernel));
+  EXPECT_EQ(nullptr, kernel);
   trtllm::Arguments arguments;
   std::string why_not;
   EXPECT_FALSE(trtllm::make_arguments(0, 4096, 7168, 32, &arguments, &why_not));

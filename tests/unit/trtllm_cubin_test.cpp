@@ -44,11 +44,11 @@ constexpr const char* kFunction = "bmm_Bfloat16_small";
 
 class ReadCubin : public testing::Test {
  protected:
-  ReadCubin() {
+  void SetUp() override {
     fs::create_directories(folder_);
     write(content_);
   }
-  ~ReadCubin() override { fs::remove_all(folder_); }
+  void TearDown() override { fs::remove_all(folder_); }
 
   fs::path path() const { return folder_ / "Bmm_Bfloat16_small.cubin"; }
   void write(const std::string& content) const { std::ofstream(path(), std::ios::binary) << content; }

@@ -89,10 +89,11 @@ const std::vector<Listed>& listed() {
             o.mUseUnrollLoop2xForMma, theirs.mNumThreadsPerCTA, theirs.mSharedMemSize},
            &theirs});
     }
-    std::stable_sort(found.begin(), found.end(), [](const Listed& a, const Listed& b) {
+    std::sort(found.begin(), found.end(), [](const Listed& a, const Listed& b) {
       if (a.config.tile != b.config.tile) return a.config.tile < b.config.tile;
       if (a.config.persistent != b.config.persistent) return a.config.persistent;
-      return a.config.unrolled && !b.config.unrolled;
+      if (a.config.unrolled != b.config.unrolled) return a.config.unrolled;
+      return a.config.function < b.config.function;
     });
     return found;
   }();

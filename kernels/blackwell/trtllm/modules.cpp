@@ -4,7 +4,6 @@
 #include <mutex>
 #include <utility>
 
-#include "blackwell/trtllm/configs.h"
 #include "blackwell/trtllm/cubin_file.h"
 #include "blackwell/trtllm/driver_calls.h"
 #include "once_a_context.h"
@@ -20,13 +19,21 @@ struct Cubin {
 CUresult load(const Config& config, const std::vector<char>& cubin, CUfunction* kernel) {
   static DriverFunction<PFN_cuModuleLoadData_v2000> load_data("cuModuleLoadData", 2000);
   static DriverFunction<PFN_cuModuleGetFunction_v2000> get_function("cuModuleGetFunction", 2000);
+  static DriverFunction<PFN_cuModuleUnload_v2000> unload("cuModuleUnload", 2000);
   static DriverFunction<PFN_cuFuncSetAttribute_v9000> set_attribute("cuFuncSetAttribute", 9000);
   CUmodule module = nullptr;
+  CUfunction found = nullptr;
   CUresult result = call_driver(load_data, &module, static_cast<const void*>(cubin.data()));
-  if (result == CUDA_SUCCESS) result = call_driver(get_function, kernel, module, config.function.c_str());
+  if (result != CUDA_SUCCESS) return result;
+  result = call_driver(get_function, &found, module, config.function.c_str());
   if (result == CUDA_SUCCESS) {
-    result = call_driver(set_attribute, *kernel, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+    result = call_driver(set_attribute, found, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
                          static_cast<int>(config.shared_bytes));
+  }
+  if (result == CUDA_SUCCESS) {
+    *kernel = found;
+  } else {
+    call_driver(unload, module);
   }
   return result;
 }
@@ -47,22 +54,18 @@ const std::vector<char>* checked_cubin(std::int32_t index, std::string* why_not)
   return nullptr;
 }
 
-CUresult load_kernel(std::int32_t index, CUfunction* kernel) {
+CUresult load_kernel(const Config& config, const std::vector<char>& cubin, CUfunction* kernel) {
   static std::mutex mutex;
-  static std::map<std::pair<std::uint64_t, std::int32_t>, CUfunction> loaded;
-  std::string ignored;  // callers have asked checked_cubin()
-  const Config* const config = config_at(index, &ignored);
-  const std::vector<char>* const cubin = checked_cubin(index, &ignored);
-  if (config == nullptr || cubin == nullptr) return CUDA_ERROR_FILE_NOT_FOUND;
+  static std::map<std::pair<std::uint64_t, std::string>, CUfunction> loaded;  // by context and sha256
   const ContextId context = current_context();
   if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+  const std::pair key{*context, config.sha256};
   const std::scoped_lock lock(mutex);
-  const std::pair key{*context, index};
   if (const auto known = loaded.find(key); known != loaded.end()) {
     *kernel = known->second;
     return CUDA_SUCCESS;
   }
-  const CUresult result = load(*config, *cubin, kernel);
+  const CUresult result = load(config, cubin, kernel);
   if (result == CUDA_SUCCESS) loaded.emplace(key, *kernel);
   return result;
 }

@@ -7,6 +7,8 @@
 
 #include <cuda.h>
 
+#include "blackwell/trtllm/configs.h"
+
 namespace blockmoe::kernels::blackwell::trtllm {
 
 // The cubin of configuration `index`, checked and kept; null, and why, where it is missing or not what was listed. What came of the
@@ -14,8 +16,8 @@ namespace blockmoe::kernels::blackwell::trtllm {
 // checked.
 const std::vector<char>* checked_cubin(std::int32_t index, std::string* why_not);
 
-// The kernel of configuration `index` for the current context, its shared memory allowed. Of threads that ask for the first time at
-// once one loads it and the others wait, so a context has one module a configuration; it stays until the context goes.
-CUresult load_kernel(std::int32_t index, CUfunction* kernel);
+// The configuration's kernel for the current context, its shared memory allowed. Of threads that ask for the first time at once one
+// loads it and the others wait, so a context has one module of a cubin; it stays until the context goes.
+CUresult load_kernel(const Config& config, const std::vector<char>& cubin, CUfunction* kernel);
 
 }  // namespace blockmoe::kernels::blackwell::trtllm

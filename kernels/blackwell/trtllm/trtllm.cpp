@@ -1,8 +1,9 @@
 // trtllm.cpp: grouped products by TRTLLM's batched-GEMM kernels: when they run, and their launches: the maps, then the kernel.
-#include <algorithm>
 #include <array>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "blackwell/products.h"
 #include "blackwell/trtllm/configs.h"
@@ -91,22 +92,29 @@ Error error_of(const char* what, CUresult result) {
   return error_in(what, static_cast<cudaError_t>(result));  // the runtime's numbers are the driver's
 }
 
+Error bind_product(const Request& request, Product product, Kernel* kernel) {
+  std::string why_not;  // supports() has said it
+  const Shape shape = shape_of(request.geometry, product);
+  kernel->config = config_of(request, product, &why_not);
+  const Config* const config = config_at(kernel->config, &why_not);
+  const std::vector<char>* const cubin = checked_cubin(kernel->config, &why_not);
+  if (config == nullptr || cubin == nullptr) return error_in("cubin", cudaErrorFileNotFound);
+  return first_error([&] { return error_of("cubin", load_kernel(*config, *cubin, &kernel->function)); },
+                     [&] {
+                       return make_arguments(kernel->config, shape.columns, shape.depth, request.geometry.local_experts,
+                                             &kernel->arguments, &why_not)
+                                  ? Error{}
+                                  : error_in("tensor maps", cudaErrorInvalidValue);
+                     });
+}
+
 Error bind(const Plan& plan, std::shared_ptr<const void>* state) {
   static OnceAContext maps_prepared(current_context);
   constexpr std::int32_t kOnlyVariant = 0;
   auto bound = std::make_shared<State>();
-  Error error = maps_prepared.run(kOnlyVariant, prepare_maps);
+  Error error = maps_prepared.run(kOnlyVariant, prepare_maps);  // makes the context, where there is none yet
   for (const Product product : kProducts) {
-    if (!error.ok()) break;
-    std::string why_not;
-    const Shape shape = shape_of(plan.request.geometry, product);
-    Kernel& kernel = bound->kernels[static_cast<std::size_t>(product)];
-    kernel.config = config_of(plan.request, product, &why_not);
-    error = error_of("cubin", load_kernel(kernel.config, &kernel.function));
-    if (error.ok() && !make_arguments(kernel.config, shape.columns, shape.depth, plan.request.geometry.local_experts,
-                                      &kernel.arguments, &why_not)) {
-      error = error_in("tensor maps", cudaErrorInvalidValue);
-    }
+    if (error.ok()) error = bind_product(plan.request, product, &bound->kernels[static_cast<std::size_t>(product)]);
   }
   *state = std::move(bound);
   return error;
