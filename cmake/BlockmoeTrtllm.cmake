@@ -3,7 +3,7 @@
 # rows of that list which can do this layer's products.
 #
 # Looked at in turn: -DBLOCKMOE_TRTLLM_CUBIN_DIR, the environment's BLOCKMOE_TRTLLM_CUBIN_DIR (which is read at run time too), and what
-# `make setup` installed from PyPI into .venv.
+# `make setup CUDA=1 BLACKWELL=1` installed from PyPI into .venv.
 set(BLOCKMOE_TRTLLM_CUBIN_DIR "$ENV{BLOCKMOE_TRTLLM_CUBIN_DIR}" CACHE PATH
     "Folder batched_gemm-<hash> of package flashinfer-cubin; empty: .venv's, if it is there")
 set(BLOCKMOE_TRTLLM_FOLDER "")

@@ -158,6 +158,14 @@ TEST(Trtllm, runs_where_sm_100f_does) {
   EXPECT_EQ(std::string::npos, gemm1.find('\n'));
 }
 
+TEST(Trtllm, a_call_that_may_not_use_every_multiprocessor_is_refused) {
+  kernels::Request request = request_of(100);
+  request.max_sms = 148;
+  EXPECT_EQ("", why_not_on(request));
+  request.max_sms = 147;
+  EXPECT_EQ(0U, why_not_on(request).find("max_sms 147 of 148: "));
+}
+
 TEST(Trtllm, threads_that_ask_at_once_get_the_same_bytes) {
   std::vector<const std::vector<char>*> got(8, nullptr);
   std::vector<std::thread> threads;

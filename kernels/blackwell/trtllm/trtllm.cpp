@@ -48,6 +48,11 @@ bool supports(const Request& request, std::string* why_not) {
     *why_not = "compute capability " + std::to_string(capability) + ", expected 100 or 103 (sm_100f)";
     return false;
   }
+  if (request.max_sms > 0 && request.max_sms < request.device.sm_count) {
+    *why_not = "max_sms " + std::to_string(request.max_sms) + " of " + std::to_string(request.device.sm_count) +
+               ": these kernels' CTAs take every multiprocessor that is free";
+    return false;
+  }
   for (const Product product : kProducts) {
     const std::int32_t index = config_of(request, product, why_not);
     if (index < 0 || checked_cubin(index, why_not) == nullptr) return false;
