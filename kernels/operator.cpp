@@ -5,6 +5,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "blackwell/blackwell.h"
 #include "hopper/hopper.h"
 #include "path.h"
 #include "plan/sizes.h"
@@ -16,7 +17,7 @@ namespace {
 
 // Fastest first: `automatic` is the first that runs.
 const auto& paths() {
-  static const std::array rows = {hopper::path_entry(), portable::path_entry()};
+  static const std::array rows = {blackwell::path_entry(), hopper::path_entry(), portable::path_entry()};
   return rows;
 }
 
@@ -62,6 +63,7 @@ stages::Slab whole_call(const Bound& bound, const contract::Activations& activat
   call.geometry = request.geometry;
   call.weights = bound.weights;
   call.activations = activations;
+  call.call_tokens = activations.tokens;
   call.sizes = plan::sizes_of(request.geometry, activations.tokens);
   call.workspace = stages::workspace_at(workspace, plan::offsets_of(request.geometry, call.sizes));
   call.path_workspace = static_cast<char*>(workspace) + bound.plan.shared_workspace_bytes;

@@ -32,7 +32,7 @@ has_nvcc() {
     [ -x /usr/local/cuda/bin/nvcc ]
 }
 if [ "${CUDA:-0}" = 1 ] && ! has_nvcc; then requirements+=(requirements/cuda.txt); fi
-if [ "${CUDA:-0}" = 1 ] && [ "${BLACKWELL:-0}" = 1 ]; then requirements+=(requirements/trtllm.txt); fi
+if [ "${CUDA:-0}" = 1 ] && [ "${BLACKWELL:-0}" = 1 ]; then requirements+=(requirements/blackwell.txt); fi
 if [ ${#requirements[@]} -gt 0 ] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then want="$want python3-venv"; fi
 
 install_debian_packages() {

@@ -1,6 +1,7 @@
 // info.cpp: `blockmoe info`: what this build is, what this machine has, and which backends run on it.
 #include <fmt/format.h>
 
+#include <array>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -52,8 +53,8 @@ std::vector<std::string> instruction_sets() {
 // A backend on a device: the path that DeepSeek-V3's layer would take, or why there is none.
 struct Availability {
   Backend backend;
-  Device device;
-  std::string path;  // empty: it does not run
+  std::string device;  // "cuda:0"; an architecture that is not here: what a build would run there
+  std::string path;    // empty: it does not run
   std::string why_not;
 };
 
@@ -75,21 +76,29 @@ void find_devices(Facts& facts) {
   }
 }
 
+Availability availability(Backend backend, const std::string& word, const DeviceInfo& device) {
+  Options options;
+  options.backend = backend;
+  const Result<Plan> plan = Plan::create(Geometry(), 1, device, options);
+  return {backend, word, plan.ok() ? plan.value().path() : "", plan.ok() ? "" : plan.status().message()};
+}
+
 void try_backends(Facts& facts) {
+  constexpr std::array kOnGpus = {Backend::portable, Backend::hopper, Backend::blackwell};
   for (const DeviceInfo& device : facts.devices) {
-    for (const Backend backend : {Backend::cpu, Backend::portable, Backend::hopper}) {
-      if ((backend == Backend::cpu) != (device.device.type == DeviceType::cpu)) continue;
-      Options options;
-      options.backend = backend;
-      const Result<Plan> plan = Plan::create(Geometry(), 1, device, options);
-      facts.backends.push_back(
-          {backend, device.device, plan.ok() ? plan.value().path() : "", plan.ok() ? "" : plan.status().message()});
+    const std::string word = to_string(device.device);
+    if (device.device.type == DeviceType::cpu) {
+      facts.backends.push_back(availability(Backend::cpu, word, device));
+    } else {
+      for (const Backend backend : kOnGpus) facts.backends.push_back(availability(backend, word, device));
     }
   }
-  if (facts.why_no_cuda.empty()) return;
-  for (const Backend backend : {Backend::portable, Backend::hopper}) {
-    facts.backends.push_back({backend, {DeviceType::cuda, 0}, "", facts.why_no_cuda});
+  if (!facts.why_no_cuda.empty()) {
+    for (const Backend backend : kOnGpus) facts.backends.push_back({backend, "cuda:0", "", facts.why_no_cuda});
   }
+  // Few have one: what this build has for it.
+  constexpr const char* kBlackwell = "sm_100a";
+  facts.backends.push_back(availability(Backend::blackwell, kBlackwell, value_or_raise(describe_device(kBlackwell))));
 }
 
 nlohmann::ordered_json to_json(const Facts& facts) {
@@ -103,8 +112,7 @@ nlohmann::ordered_json to_json(const Facts& facts) {
   }
   nlohmann::ordered_json backends = nlohmann::ordered_json::array();
   for (const Availability& a : facts.backends) {
-    nlohmann::ordered_json entry{
-        {"backend", to_string(a.backend)}, {"device", to_string(a.device)}, {"runs", !a.path.empty()}};
+    nlohmann::ordered_json entry{{"backend", to_string(a.backend)}, {"device", a.device}, {"runs", !a.path.empty()}};
     if (a.path.empty()) {
       entry["why_not"] = a.why_not;
     } else {
@@ -135,7 +143,7 @@ std::string to_text(const Facts& facts) {
   }
   text += "backends\n";
   for (const Availability& a : facts.backends) {
-    text += fmt::format("  {:<8} on {:<7} {}\n", to_string(a.backend), to_string(a.device),
+    text += fmt::format("  {:<9} on {:<7} {}\n", to_string(a.backend), a.device,
                         a.path.empty() ? "does not run: " + a.why_not : "runs: " + a.path);
   }
   return text;

@@ -55,7 +55,16 @@ enum {
   BLOCKMOE_BACKEND_AUTOMATIC = 0,
   BLOCKMOE_BACKEND_CPU = 1,
   BLOCKMOE_BACKEND_PORTABLE = 2,
-  BLOCKMOE_BACKEND_HOPPER = 3
+  BLOCKMOE_BACKEND_HOPPER = 3,
+  BLOCKMOE_BACKEND_BLACKWELL = 4
+};
+
+/* policy */
+enum {
+  BLOCKMOE_POLICY_AUTOMATIC = 0,
+  BLOCKMOE_POLICY_REFERENCE_B200 = 1,
+  BLOCKMOE_POLICY_CUTLASS = 2,
+  BLOCKMOE_POLICY_TRTLLM = 3
 };
 
 /* workspace init */
@@ -97,6 +106,11 @@ typedef struct blockmoe_options {
   int32_t gate_first; /* 0 or 1 */
   int32_t max_sms;
   int32_t max_threads;
+  int32_t policy;
+  int32_t no_trtllm_gemm1; /* 0 or 1 */
+  int32_t no_trtllm_gemm2; /* 0 or 1 */
+  int32_t mma_gemm2_m_threshold;
+  int32_t trtllm_gemm2_m_threshold;
 } blockmoe_options;
 
 /* Frozen. `data` of an input is only read; all zeros is an absent optional tensor. */

@@ -1,7 +1,7 @@
 // products.h: how the path calls an implementation of a grouped product, gemm1's or gemm2's. Host; no CUTLASS, no cubin.
 //
-//   rows      [begin[L], K]      e4m3          weights   [L, N, K]          e4m3
-//   row_scale [K/128, begin[L]]  f32           weight_scale [L, N/128, K/128] f32
+//   rows      [begin[L], K]      e4m3          weights      [L, N, K]          e4m3
+//   row_scale [K/128, begin[L]]  f32           weight_scale [L, N/128, K/128]  f32
 //   output    [begin[L], N]      f32 or bf16: for each real row r of expert e, rows[r] times weights[e] transposed
 //
 // A chunk's rows stand by expert, each expert's first at a multiple of `row_padding`: begin[e] = sum of the earlier experts' counts,
@@ -10,7 +10,7 @@
 // the device alone, as the counts are.
 //
 // Where a policy asks for the number of rows, every implementation that it may choose is launched, and the device says which one
-// works: the other's counts are all 0 (`row_count`) and it must end without reading or writing anything else.
+// works: the others' counts are all 0 (`row_count`), and they end without reading or writing anything else.
 #pragma once
 
 #include <cstddef>
@@ -20,24 +20,28 @@
 
 #include <cuda_runtime_api.h>
 
+#include "blackwell/groups.h"
 #include "contract/geometry.h"
 #include "operator.h"
+#include "plan/blackwell_policy.h"
 #include "plan/sizes.h"
 
 namespace blockmoe::kernels::blackwell {
 
-enum class Product : std::int32_t { gemm1, gemm2 };
+using plan::Implementation;
+using plan::Product;
 
-// What the host knows of a product when a call is launched. Pointers are to device memory, aligned to 256 bytes.
+// What the host knows of a product when a call is launched. Pointers are to device memory, aligned to 256 bytes but for the weights
+// (16), the weights' scales and the arrays of int32.
 struct ProductCall {
   Product product = Product::gemm1;
   std::int32_t experts = 0;       // L
   std::int64_t columns = 0;       // N: 2I of gemm1, H of gemm2; a multiple of 128
   std::int64_t depth = 0;         // K: H, I; a multiple of 128
-  std::int64_t most_rows = 0;     // of the chunk, without padding, over all experts
+  std::int64_t tokens = 0;        // T of the call
+  std::int64_t most_rows = 0;     // the chunk's, without padding, are at most this
   std::int64_t row_capacity = 0;  // begin[L] is at most this
   std::int32_t row_padding = 4;
-  std::int64_t tokens = 0;  // T of the call: with `most_rows`, what a choice of tile can go by
 
   const std::uint8_t* rows = nullptr;
   const float* row_scale = nullptr;
@@ -49,20 +53,21 @@ struct ProductCall {
   const std::int32_t* row_begin = nullptr;  // [L + 1] begin
   const std::int32_t* row_count = nullptr;  // [L] this implementation's rows of each expert; all 0 where it is silenced
 
-  void* workspace = nullptr;  // workspace_bytes(); anything before, means nothing after
-  std::int32_t sms = 0;       // multiprocessors that the product may use
+  plan::TileTable tiles;            // for cutlass: what it is launched with, and
+  Groups groups[plan::kMostTiles];  // their groups, by index in the table; all empty where it is silenced
+  void* workspace = nullptr;        // workspace_bytes(): anything before, means nothing after
+  std::int32_t sms = 0;             // multiprocessors that the product may use
 };
 
 // One row of functions an implementation.
 struct ProductEntry {
-  const char* name;  // "cutlass"
+  Implementation implementation;
   bool (*supports)(const Request& request,
-                   std::string* why_not);               // this build, this device, the packages here: on the host
+                   std::string* why_not);               // this build, this device, the packages here; on the host
   std::int32_t (*row_padding)(const Request& request);  // a power of two, 4 to 128
   bool (*gives)(plan::RowType type);                    // whether it can write such an output
-  std::string (*explain)(const Request& request,
-                         Product product);                 // "tile 128 x 64 ...": what it would run, without a line end
-  std::size_t (*workspace_bytes)(const Request& request);  // of one product's call, for any T up to the request's
+  std::string (*explain)(const Request& request, Product product);  // what it would run, and why: no line end
+  std::size_t (*workspace_bytes)(const Request& request);           // of one product, for any T up to the request's
   // Loads its kernels for the current device: what launch() needs beside its ProductCall.
   Error (*bind)(const Plan& plan, std::shared_ptr<const void>* state);
   // Only launches: no allocation, no wait, safe under capture.

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "contract/geometry.h"
+#include "plan/uniform_router.h"
 
 namespace blockmoe::kernels::plan {
 
@@ -62,10 +63,6 @@ inline constexpr int kMostSwappedRows = 80;
 
 // Beyond, the widest kernel's shared memory has no room for the table of experts.
 inline constexpr std::int32_t kMostExpertsWide = 512;
-
-inline double rows_an_expert(const contract::Geometry& geometry, std::int64_t tokens) {
-  return static_cast<double>(tokens) * geometry.top_k / geometry.experts;
-}
 
 inline HopperConfig hopper_config(const contract::Geometry& geometry, std::int64_t tokens) {
   for (const HopperTuningRow& row : kHopperTuning) {

@@ -36,20 +36,20 @@ std::int64_t tokens_of_ordinary_routing(const contract::Geometry& g, std::int64_
   return std::max<std::int64_t>(round_down(rows * 2 * g.experts / (3 * picks), kTokenBlock), kTokenBlock);
 }
 
-// The most tokens whose rows stay in f32: by ordinary routing they fill kF32RowBytes, and they fit the budget.
-std::int64_t most_f32_tokens(const contract::Geometry& g) {
-  const std::int64_t bytes_times_experts = g.hidden * 4 * g.top_k * g.local_experts;  // a token's
-  const std::int64_t in_f32 = round_down(kF32RowBytes * g.experts / bytes_times_experts, kTokenBlock);
-  return std::min(std::max<std::int64_t>(in_f32, kTokenBlock),
-                  tokens_of_ordinary_routing(g, rows_in_budget(g, RowType::f32)));
-}
-
 // A chunk ends before the token block that does not fit, so that all but the last hold at least this many rows.
 std::int64_t rows_of_a_full_chunk(std::int64_t capacity, std::int64_t picks) {
   return capacity - kTokenBlock * picks + 1;
 }
 
 }  // namespace
+
+// By ordinary routing they fill kF32RowBytes, and they fit the budget.
+std::int64_t most_f32_tokens(const contract::Geometry& g) {
+  const std::int64_t bytes_times_experts = g.hidden * 4 * g.top_k * g.local_experts;  // a token's
+  const std::int64_t in_f32 = round_down(kF32RowBytes * g.experts / bytes_times_experts, kTokenBlock);
+  return std::min(std::max<std::int64_t>(in_f32, kTokenBlock),
+                  tokens_of_ordinary_routing(g, rows_in_budget(g, RowType::f32)));
+}
 
 Sizes sizes_of(const contract::Geometry& g, std::int64_t tokens) {
   Sizes s;

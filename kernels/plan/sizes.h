@@ -43,6 +43,9 @@ struct Sizes {
 
 Sizes sizes_of(const contract::Geometry& geometry, std::int64_t tokens);
 
+// The most tokens whose rows stay in f32. Within a row type, what a call needs grows with its tokens.
+std::int64_t most_f32_tokens(const contract::Geometry& geometry);
+
 // Byte offsets in the workspace, each a multiple of 256. Shapes and meaning: stages/layout.h.
 struct Offsets {
   std::size_t pick_expert = 0, pick_weight = 0, pick_row = 0;

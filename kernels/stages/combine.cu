@@ -35,6 +35,7 @@ struct CombineParams {
   int picks;   // P
   int chunk;
   bool zeros_written;  // Slab's
+  std::int64_t row_capacity;
   std::uint16_t* output;
   std::int64_t output_pitch;
   Workspace workspace;
@@ -105,7 +106,7 @@ __global__ void __launch_bounds__(kThreads, kCtasAnSm) combine(const __grid_cons
   for (unsigned unit = blockIdx.x; unit < units; unit += gridDim.x) {
     const std::int32_t row = next_row;
     next_row = row_of_lane(unit + gridDim.x);
-    BLOCKMOE_CHECK(row >= -1 && row < chunk.rows);
+    BLOCKMOE_CHECK(row >= -1 && row < p.row_capacity);
     const float weight = row >= 0 ? p.workspace.pick_weight[slots_of(unit) + lane] : 0.0f;
     const int picks = __popc(__ballot_sync(kAllLanes, row >= 0));
     if (picks == 0 && p.zeros_written) continue;
@@ -153,6 +154,7 @@ Error launch_combine(const Slab& slab, std::int32_t chunk, cudaStream_t stream) 
   p.picks = slab.sizes.picks;
   p.chunk = chunk;
   p.zeros_written = slab.zeros_written;
+  p.row_capacity = slab.sizes.row_capacity;
   p.output = a.output;
   p.output_pitch = a.output_pitch;
   p.workspace = slab.workspace;

@@ -33,6 +33,7 @@ Result<Plan> Plan::create(const Geometry& geometry, std::int64_t max_tokens, con
     BLOCKMOE_RETURN_IF_ERROR(entry.status());
     Result<api::BackendPlan> decided = entry.value().plan(request.value());
     BLOCKMOE_RETURN_IF_ERROR(decided.status());
+    decided.value().explain += api::passed_over(request.value(), api::backends(), entry.value());
     return Plan(
         std::make_shared<const State>(State{std::move(request).value(), entry.value(), std::move(decided).value()}));
   });

@@ -38,7 +38,7 @@ std::string why_not_on(const kernels::Request& request) {
 
 TEST(Trtllm, gives_bf16_in_tiles_of_the_original) {
   const blackwell::ProductEntry entry = blackwell::trtllm_entry();
-  EXPECT_STREQ("trtllm", entry.name);
+  EXPECT_EQ(blackwell::Implementation::trtllm, entry.implementation);
   EXPECT_EQ(64, entry.row_padding(request_of(100)));
   EXPECT_TRUE(entry.gives(kernels::plan::RowType::bf16));
   EXPECT_FALSE(entry.gives(kernels::plan::RowType::f32));

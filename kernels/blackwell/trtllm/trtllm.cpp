@@ -159,7 +159,7 @@ Error launch(const ProductCall& call, const void* state, cudaStream_t stream) {
 }
 
 ProductEntry entry() {
-  return {"trtllm", supports, row_padding, gives, explain, workspace_bytes, bind, launch};
+  return {Implementation::trtllm, supports, row_padding, gives, explain, workspace_bytes, bind, launch};
 }
 
 }  // namespace
