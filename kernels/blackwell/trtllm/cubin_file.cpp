@@ -8,6 +8,11 @@
 
 #include "blackwell/trtllm/sha256.h"
 
+// Whoever compiles this without the headers has no folder to name.
+#if !defined(BLOCKMOE_TRTLLM_BUILT_WITH)
+#define BLOCKMOE_TRTLLM_BUILT_WITH ""
+#endif
+
 namespace blockmoe::kernels::blackwell::trtllm {
 namespace {
 
