@@ -40,7 +40,8 @@ build/%/build.ninja: CMakePresets.json
 $(BUILD)/build.ninja: OPTIONS := -DBLOCKMOE_UNITY=$(if $(CI),ON,OFF) -DBLOCKMOE_BLACKWELL=$(if $(filter 1,$(BLACKWELL)),ON,OFF)
 # A folder that was configured without Blackwell's products gets them.
 ifeq ($(BLACKWELL)$(shell grep -cs BLOCKMOE_BLACKWELL:BOOL=ON $(BUILD)/CMakeCache.txt),10)
-.PHONY: $(BUILD)/build.ninja
+.PHONY: configure-anew
+$(BUILD)/build.ninja: configure-anew
 endif
 
 # A folder of commands alone, a file each.

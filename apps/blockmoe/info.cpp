@@ -15,6 +15,7 @@
 #include "options.hpp"
 #include "trace.h"
 #if BLOCKMOE_WITH_CUDA
+#include "blackwell/products.h"
 #include "measure/cublaslt.hpp"
 #endif
 
@@ -35,6 +36,19 @@ constexpr bool kHasNvtx = false;
 std::string why_no_cublaslt() {
 #if BLOCKMOE_WITH_CUDA
   return measure::cublaslt::load().status().message();
+#else
+  return "this build has no GPU backends";
+#endif
+}
+
+// Why blackwell's policies could not choose TRTLLM's kernels on a B200; empty where they could.
+std::string why_no_trtllm() {
+#if BLOCKMOE_WITH_CUDA
+  kernels::Request request;  // DeepSeek-V3's layer
+  request.max_tokens = 1;
+  request.device.compute_capability = 100;
+  std::string why_not;
+  return kernels::blackwell::trtllm_entry().supports(request, &why_not) ? "" : why_not;
 #else
   return "this build has no GPU backends";
 #endif
@@ -123,6 +137,7 @@ nlohmann::ordered_json to_json(const Facts& facts) {
   return {{"version", BLOCKMOE_VERSION},
           {"build", {{"cuda", BLOCKMOE_WITH_CUDA != 0}, {"nvtx", kHasNvtx}, {"compiler", __VERSION__}}},
           {"cublaslt", why_no_cublaslt().empty()},
+          {"trtllm", why_no_trtllm().empty()},
           {"cpu_instruction_sets", instruction_sets()},
           {"devices", std::move(devices)},
           {"backends", std::move(backends)}};
@@ -131,9 +146,10 @@ nlohmann::ordered_json to_json(const Facts& facts) {
 std::string to_text(const Facts& facts) {
   std::string text = fmt::format("blockmoe {}, built {} CUDA by compiler {}\n", BLOCKMOE_VERSION,
                                  BLOCKMOE_WITH_CUDA != 0 ? "with" : "without", __VERSION__);
-  const std::string why = why_no_cublaslt();
+  const auto found = [](const std::string& why_not) { return why_not.empty() ? "found" : why_not; };
   text += fmt::format("NVTX ranges around the stages: {}\n", kHasNvtx ? "yes" : "no");
-  text += fmt::format("cuBLASLt, for the product rates of bench: {}\n", why.empty() ? "found" : why);
+  text += fmt::format("cuBLASLt, for the product rates of bench: {}\n", found(why_no_cublaslt()));
+  text += fmt::format("TRTLLM's batched GEMM, for blackwell's policies: {}\n", found(why_no_trtllm()));
   text += fmt::format("CPU instruction sets: {}\n", fmt::join(instruction_sets(), ", "));
   text += "devices\n";
   for (const DeviceInfo& device : facts.devices) {

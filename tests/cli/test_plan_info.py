@@ -97,9 +97,9 @@ class Blackwell(CliTest):
 class Info(CliTest):
     def test_json_tells_build_devices_and_backends(self):
         info = json.loads(self.blockmoe("info", "--json").stdout)
-        self.assertEqual(list(info), ["version", "build", "cublaslt", "cpu_instruction_sets", "devices", "backends"])
+        self.assertEqual(list(info), ["version", "build", "cublaslt", "trtllm", "cpu_instruction_sets", "devices", "backends"])
         self.assertEqual(list(info["build"]), ["cuda", "nvtx", "compiler"])
-        for has in (info["build"]["cuda"], info["build"]["nvtx"], info["cublaslt"]):
+        for has in (info["build"]["cuda"], info["build"]["nvtx"], info["cublaslt"], info["trtllm"]):
             self.assertIn(has, (True, False) if info["build"]["cuda"] else (False,))
         self.assertIn("plain", info["cpu_instruction_sets"])
         self.assertEqual(info["devices"][0]["device"], "cpu")
