@@ -43,6 +43,7 @@ class Blackwell(CliTest):
     """What would run on a B200, which is not here, in builds with its products and without."""
 
     def setUp(self):
+        super().setUp()
         info = json.loads(self.blockmoe("info", "--json").stdout)
         self.cuda = info["build"]["cuda"]
         self.on_b200 = next(b for b in info["backends"] if b["device"] == "sm_100a")
@@ -70,9 +71,9 @@ class Blackwell(CliTest):
 
     def test_reference_b200_has_the_originals_tiles(self):
         text = "\n".join(self.plan("--policy", "reference_b200", "--max-tokens", "16384")["explain"])
-        self.assertIn("64x128 up to 1 rows, 64x256 up to 2048 rows, 128x128 in all", text)
+        self.assertIn("64x128 up to 1 rows, 64x256 up to 2048 rows, 128x128, by all rows", text)
         text = "\n".join(self.plan("--policy", "auto", "--max-tokens", "16384")["explain"])
-        self.assertIn("128x128 up to 128 rows, 256x128 by two SMs of an expert", text)
+        self.assertIn("128x128 up to 128 rows, 256x128 by two SMs, by each expert's rows", text)
 
     def test_a_policy_that_needs_what_is_missing_falls_back_and_says_so(self):
         text = "\n".join(self.plan("--policy", "trtllm")["explain"])

@@ -1,6 +1,5 @@
-// cutlass.cpp: the product by CUTLASS: which of its tiles run, in this build.
+// cutlass.cpp: the product by CUTLASS: when it runs, and its launches.
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <string>
 
@@ -13,20 +12,6 @@
 namespace blockmoe::kernels::blackwell {
 namespace {
 
-#if BLOCKMOE_WITH_BLACKWELL
-// In the order of plan::BlackwellTile.
-const auto& tiles() {
-  static const std::array<TileEntry, plan::kBlackwellTiles> entries = {
-      tile_64x128(), tile_64x256(), tile_128x128(), tile_256x128(), tile_swapped_128x32(), tile_swapped_128x16()};
-  return entries;
-}
-#else
-constexpr std::array<TileEntry, 0> kNoTiles = {};
-const auto& tiles() {
-  return kNoTiles;
-}
-#endif
-
 bool supports(const Request& request, std::string* why_not) {
   if (request.device.compute_capability != kComputeCapability) {
     *why_not = "compute capability " + std::to_string(request.device.compute_capability) + ", expected " +
@@ -34,9 +19,7 @@ bool supports(const Request& request, std::string* why_not) {
     return false;
   }
   if (tiles().empty()) {
-    *why_not =
-        "not in this build: BLOCKMOE_BLACKWELL=ON compiles it (`make build CUDA=1 BLACKWELL=1`, which installs package "
-        "nvidia-cutlass)";
+    *why_not = why_no_tiles();
     return false;
   }
   return true;
@@ -60,7 +43,8 @@ std::string explain(const Request& request, Product) {
     text += plan::kTileInfo[static_cast<std::size_t>(row.tile)].name;
     if (i + 1 < chosen.tiles.count) text += " up to " + std::to_string(row.most_rows) + " rows";
   }
-  return text + (chosen.tiles.by_expert ? " of an expert" : " in all") + ": " + chosen.reason;
+  if (chosen.tiles.count > 1) text += chosen.tiles.by_expert ? ", by each expert's rows" : ", by all rows";
+  return text + ": " + chosen.reason;
 }
 
 std::size_t workspace_bytes(const Request& request) {

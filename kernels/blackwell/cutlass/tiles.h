@@ -1,8 +1,11 @@
 // tiles.h: the tiles that CUTLASS's product is compiled for, a translation unit each. Host; no CUTLASS.
+//
+// One of two files is behind it: tiles.cpp, or no_tiles.cpp where the build leaves them out.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include <cuda_runtime_api.h>
 
@@ -16,6 +19,10 @@ struct TileEntry {
   cudaError_t (*launch_f32)(const Groups& groups, std::int32_t sms, void* maps, cudaStream_t stream);   // output in f32
   cudaError_t (*launch_bf16)(const Groups& groups, std::int32_t sms, void* maps, cudaStream_t stream);  // in bf16
 };
+
+// In the order of plan::BlackwellTile; empty, with why_no_tiles(), where this build has none.
+const std::vector<TileEntry>& tiles();
+const char* why_no_tiles();
 
 // <rows>x<weights>; swapped: <weights>x<rows>.
 TileEntry tile_64x128();
