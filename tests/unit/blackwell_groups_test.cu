@@ -3,7 +3,6 @@
 #include <cutlass/cutlass.h>
 #include <cute/tensor.hpp>
 #include <cutlass/detail/blockwise_scale_layout.hpp>
-#include <cutlass/util/packed_stride.hpp>
 
 #include <gtest/gtest.h>
 
@@ -50,12 +49,8 @@ TEST(BlackwellGroups, a_scale_is_where_the_layout_says) {
 
 TEST(BlackwellGroups, shapes_and_strides) {
   expect_same_bytes(cute::Shape<int, int, int>(1, 2, 3), GroupShape{1, 2, 3});
-  const auto rows = cutlass::make_cute_packed_stride(cute::Stride<std::int64_t, cute::_1, cute::_0>(),
-                                                     cute::make_shape(kRows, kDepth, 1));
-  expect_same_bytes(rows, std::int64_t{kDepth});
-  const auto columns = cutlass::make_cute_packed_stride(cute::Stride<cute::_1, std::int64_t, cute::_0>(),
-                                                        cute::make_shape(kColumns, kRows, 1));
-  expect_same_bytes(columns, std::int64_t{kColumns});
+  expect_same_bytes(cute::make_stride(std::int64_t{kDepth}, cute::_1(), cute::_0()), std::int64_t{kDepth});
+  expect_same_bytes(cute::make_stride(cute::_1(), std::int64_t{kColumns}, cute::_0()), std::int64_t{kColumns});
 }
 
 }  // namespace
