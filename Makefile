@@ -1,10 +1,12 @@
 # Everyday commands; CMake and its presets do the work. `make help` lists them.
 #
-# CUDA=1 builds the GPU backends (the default where there is an NVIDIA GPU), CUDA=0 leaves them out.
+# CUDA=1 builds the GPU backends (the default where there is an NVIDIA GPU), CUDA=0 leaves them out. BLACKWELL=1 compiles the
+# products for sm_100a too, in minutes: the default where there is such a GPU, and in CI.
 # JOBS=n limits parallel jobs. PEERS= has options of bench/peers/compare.py for `make bench`.
 
 SHELL := /bin/bash
 CUDA ?= $(if $(wildcard /dev/nvidia0 /usr/bin/nvidia-smi),1,0)
+BLACKWELL ?= $(if $(filter 1,$(CUDA)),$(if $(or $(CI),$(filter 10.0,$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null))),1,0),0)
 JOBS ?= $(shell nproc)
 PRESET := $(if $(filter 1,$(CUDA)),cuda,cpu)
 BUILD := build/$(PRESET)
@@ -16,7 +18,7 @@ SOURCES = $(shell git ls-files '*.cpp' '*.hpp' '*.h' '*.c' '*.cu' '*.cuh')
 configure = log=$$(cmake --preset $(1) $(2) 2>&1) && grep -- '-- blockmoe:' <<<"$$log" || { echo "$$log"; exit 1; }
 # $(call ctest,preset,jobs,report): the tests of one build, counted in its <report>.xml.
 ctest = ctest --test-dir build/$(1) -j $(2) --output-on-failure --no-tests=error --output-junit $(3).xml
-export CUDA
+export CUDA BLACKWELL
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -35,7 +37,12 @@ build/%/build.ninja: CMakePresets.json
 	@$(call configure,$*,$(OPTIONS))
 
 # CI builds from scratch, once.
-$(BUILD)/build.ninja: OPTIONS := -DBLOCKMOE_UNITY=$(if $(CI),ON,OFF)
+$(BUILD)/build.ninja: OPTIONS := -DBLOCKMOE_UNITY=$(if $(CI),ON,OFF) -DBLOCKMOE_BLACKWELL=$(if $(filter 1,$(BLACKWELL)),ON,OFF)
+# A folder that was configured without Blackwell's products gets them.
+ifeq ($(BLACKWELL)$(shell grep -cs BLOCKMOE_BLACKWELL:BOOL=ON $(BUILD)/CMakeCache.txt),10)
+.PHONY: configure-anew
+$(BUILD)/build.ninja: configure-anew
+endif
 
 # A folder of commands alone, a file each.
 build/tidy/build.ninja: CMakePresets.json

@@ -59,10 +59,11 @@ else()
 endif()
 
 set(blockmoe_gencode_HOPPER -gencode=arch=compute_90a,code=sm_90a)
+set(blockmoe_gencode_BLACKWELL -gencode=arch=compute_100a,code=sm_100a)
 set(blockmoe_gencode_PTX -gencode=arch=compute_90a,code=compute_90a)
 set(blockmoe_gencode_PORTABLE -gencode=arch=compute_80,code=[sm_80,compute_80] -gencode=arch=compute_90,code=sm_90)
 
-# An OBJECT library of CUDA C++17 (and host C++17) that goes into `blockmoe`: blockmoe_cuda_part(name HOPPER|PORTABLE SOURCE...).
+# An OBJECT library of CUDA C++17 (and host C++17) that goes into `blockmoe`: blockmoe_cuda_part(name HOPPER|BLACKWELL|PORTABLE SOURCE...).
 function(blockmoe_cuda_part name arch)
   if(NOT BLOCKMOE_CUDA_ENABLED)
     message(FATAL_ERROR "${name}: call blockmoe_cuda_part only if(BLOCKMOE_CUDA_ENABLED)")
@@ -74,7 +75,7 @@ endfunction()
 # The same flags for a target that is not a part of the library (a GPU test's own kernels); PTX makes no machine code.
 function(blockmoe_cuda_options name arch)
   if(NOT DEFINED blockmoe_gencode_${arch})
-    message(FATAL_ERROR "${name}: ${arch}, expected HOPPER, PORTABLE or PTX")
+    message(FATAL_ERROR "${name}: ${arch}, expected HOPPER, BLACKWELL, PORTABLE or PTX")
   endif()
   set_target_properties(${name} PROPERTIES CUDA_STANDARD 17 CXX_STANDARD 17)
   target_compile_options(${name} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${blockmoe_gencode_${arch}}>")

@@ -5,6 +5,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "blackwell/blackwell.h"
 #include "hopper/hopper.h"
 #include "path.h"
 #include "plan/sizes.h"
@@ -17,7 +18,7 @@ namespace {
 
 // Fastest first: `automatic` is the first that runs.
 const auto& paths() {
-  static const std::array rows = {hopper::path_entry(), portable::path_entry()};
+  static const std::array rows = {blackwell::path_entry(), hopper::path_entry(), portable::path_entry()};
   return rows;
 }
 
@@ -43,10 +44,30 @@ std::string megabytes(std::size_t bytes) {
   return std::to_string((bytes + 500'000) / 1'000'000) + " MB";
 }
 
-std::string explain_sizes(const Request& request, std::size_t bytes) {
-  const plan::Sizes s = plan::sizes_of(request.geometry, request.max_tokens, request.batch_invariant);
-  const bool f32 = s.row_type == plan::RowType::f32;
-  return "workspace: " + megabytes(bytes) + ": rows of gemm2 in " + (f32 ? "f32" : "fp16") +
+// In 16 bits a far smaller value beside a large one is rounded by it, and which stand beside it depends on the tile.
+plan::RowType many_rows_of(const Request& request, const PathEntry& entry) {
+  return request.batch_invariant ? plan::RowType::f32 : entry.many_rows;
+}
+
+plan::Sizes sizes_of(const Request& request, const PathEntry& entry, std::int64_t tokens) {
+  return plan::sizes_of(request.geometry, tokens, many_rows_of(request, entry));
+}
+
+const char* name_of(plan::RowType type) {
+  switch (type) {
+    case plan::RowType::f32:
+      return "f32";
+    case plan::RowType::bf16:
+      return "bf16";
+    case plan::RowType::f16:
+      return "fp16";
+  }
+  return "";
+}
+
+std::string explain_sizes(const Request& request, const PathEntry& entry, std::size_t bytes) {
+  const plan::Sizes s = sizes_of(request, entry, request.max_tokens);
+  return "workspace: " + megabytes(bytes) + ": rows of gemm2 in " + name_of(s.row_type) +
          " at T = " + std::to_string(request.max_tokens) + ", " + std::to_string(s.row_capacity) +
          " rows a chunk, at most " + std::to_string(s.max_chunks) + (s.max_chunks == 1 ? " chunk" : " chunks") +
          " for each " + std::to_string(s.slab_capacity) + " tokens\n";
@@ -64,8 +85,8 @@ stages::Slab whole_call(const Bound& bound, const contract::Activations& activat
   call.weights = bound.weights;
   call.activations = activations;
   call.pruning = request.pruning;
-  call.sizes = plan::sizes_of(request.geometry, activations.tokens);
-  call.sizes = plan::sizes_of(request.geometry, activations.tokens, request.batch_invariant);
+  call.call_tokens = activations.tokens;
+  call.sizes = sizes_of(request, entry_of(bound.plan.path), activations.tokens);
   call.workspace = stages::workspace_at(workspace, plan::offsets_of(request.geometry, call.sizes));
   call.path_workspace = static_cast<char*>(workspace) + bound.plan.shared_workspace_bytes;
   call.sms =
@@ -96,7 +117,7 @@ Plan make_plan(const Request& request) {
   plan.request = request;
   plan.path = entry->path;
   plan.shared_workspace_bytes =
-      round_up_to_alignment(plan::workspace_bytes(request.geometry, request.max_tokens, request.batch_invariant));
+      round_up_to_alignment(plan::workspace_bytes(request.geometry, request.max_tokens, many_rows_of(request, *entry)));
   plan.workspace_bytes = plan.shared_workspace_bytes + entry->workspace_bytes(request);
   plan.name = entry->plan_name(request);
   plan.products = entry->product_names != nullptr ? entry->product_names(request) : ProductNames{plan.name, plan.name};
@@ -104,7 +125,8 @@ Plan make_plan(const Request& request) {
 }
 
 std::string explain(const Plan& plan) {
-  return entry_of(plan.path).explain(plan.request) + explain_sizes(plan.request, plan.workspace_bytes);
+  const PathEntry& entry = entry_of(plan.path);
+  return entry.explain(plan.request) + explain_sizes(plan.request, entry, plan.workspace_bytes);
 }
 
 Error bind(const Plan& plan, const contract::Weights& weights, Bound* bound) {

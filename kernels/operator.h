@@ -21,7 +21,18 @@
 
 namespace blockmoe::kernels {
 
-enum class Path : std::int32_t { automatic, portable, hopper };
+enum class Path : std::int32_t { automatic, portable, hopper, blackwell };
+
+// Which implementations of the products a path chooses among; of blackwell alone (plan/blackwell_policy.h).
+enum class Policy : std::int32_t { automatic, reference_b200, cutlass, trtllm };
+
+// What the branches of Policy::reference_b200 can be set to.
+struct BlackwellSwitches {
+  bool trtllm_gemm1 = true;
+  bool trtllm_gemm2 = true;
+  std::int64_t mma_gemm2_rows = 0;               // gemm2 of more rows multiplies by mma.sync; 0 = never
+  std::int64_t trtllm_gemm2_most_rows = 20'000;  // gemm2 of more rows is not trtllm's
+};
 
 struct Device {
   std::int32_t compute_capability = 0;  // 10 * major + minor
@@ -37,6 +48,8 @@ struct Request {
   std::int32_t max_sms = 0;      // multiprocessors a call's products may use; 0 = all
   bool batch_invariant = false;  // a token's bits depend on no other token, and not on T
   contract::Pruning pruning;
+  Policy policy = Policy::automatic;
+  BlackwellSwitches switches;  // for Policy::reference_b200
 };
 
 // What multiplies in each product: string constants, as Plan::name.

@@ -9,6 +9,7 @@
 #include <cuda_runtime_api.h>
 
 #include "operator.h"
+#include "plan/sizes.h"
 #include "stages/slab.h"
 
 namespace blockmoe::kernels {
@@ -25,6 +26,7 @@ struct PathEntry {
   Error (*bind)(const Plan& plan, const contract::Weights& weights, std::shared_ptr<const void>* state);
   // All stages of one slab, in order on `stream`.
   Error (*launch_slab)(const stages::Slab& slab, const void* state, cudaStream_t stream);
+  plan::RowType many_rows = plan::RowType::bf16;                    // what gemm2 writes where rows are too many for f32
   ProductNames (*product_names)(const Request& request) = nullptr;  // null: plan_name() says it for both
 };
 

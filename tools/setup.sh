@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # setup.sh build|test|python: installs what building (or also testing, or the wheel) needs and this machine lacks. Silent and quick when
-# nothing is missing. CUDA=1: nvcc too, from PyPI, unless one is found.
+# nothing is missing. CUDA=1: nvcc too, from PyPI, unless one is found. BLACKWELL=1: what kernels/blackwell is compiled with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,6 +32,7 @@ has_nvcc() {
     [ -x /usr/local/cuda/bin/nvcc ]
 }
 if [ "${CUDA:-0}" = 1 ] && ! has_nvcc; then requirements+=(requirements/cuda.txt); fi
+if [ "${CUDA:-0}" = 1 ] && [ "${BLACKWELL:-0}" = 1 ]; then requirements+=(requirements/blackwell.txt); fi
 if [ ${#requirements[@]} -gt 0 ] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then want="$want python3-venv"; fi
 
 install_debian_packages() {

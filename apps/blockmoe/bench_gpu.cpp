@@ -122,8 +122,10 @@ BenchRow GpuBench::measure(const workload::Workload& workload, const BenchReport
           .median_us;
   row.graph = to_time(value_or_raise(s.timer.graph(enqueue, s.runs())));
   if (s.timing.eager) row.eager = to_time(value_or_raise(s.timer.eager(enqueue, s.runs())));
-  if (s.timing.stages)
-    row.stages_us = value_or_raise(measure::time_stages(s.timer, call, inputs.geometry, s.device, s.options, s.runs()));
+  if (s.timing.stages) {
+    const api::PlanRequest request{inputs.geometry, inputs.tokens(), s.device, s.options};
+    row.stages_us = value_or_raise(measure::time_stages(s.timer, call, request, s.runs()));
+  }
   const double flops_us = report.fp8_tflops > 0 ? row.flops / report.fp8_tflops * 1e-6 : 0;
   row.floor_us = std::max(row.read_us, flops_us);
   return row;

@@ -1,6 +1,7 @@
 // info.cpp: `blockmoe info`: what this build is, what this machine has, and which backends run on it.
 #include <fmt/format.h>
 
+#include <array>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -14,6 +15,7 @@
 #include "options.hpp"
 #include "trace.h"
 #if BLOCKMOE_WITH_CUDA
+#include "blackwell/products.h"
 #include "measure/cublaslt.hpp"
 #endif
 
@@ -39,6 +41,19 @@ std::string why_no_cublaslt() {
 #endif
 }
 
+// Why blackwell's policies could not choose TRTLLM's kernels on a B200; empty where they could.
+std::string why_no_trtllm() {
+#if BLOCKMOE_WITH_CUDA
+  kernels::Request request;  // DeepSeek-V3's layer
+  request.max_tokens = 1;
+  request.device.compute_capability = 100;
+  std::string why_not;
+  return kernels::blackwell::trtllm_entry().supports(request, &why_not) ? "" : why_not;
+#else
+  return "this build has no GPU backends";
+#endif
+}
+
 // The instruction sets that the CPU backend chooses among and that this machine runs, the fastest last.
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
@@ -52,8 +67,8 @@ std::vector<std::string> instruction_sets() {
 // A backend on a device: the path that DeepSeek-V3's layer would take, or why there is none.
 struct Availability {
   Backend backend;
-  Device device;
-  std::string path;  // empty: it does not run
+  std::string device;  // "cuda:0"; an architecture that is not here: what a build would run there
+  std::string path;    // empty: it does not run
   std::string why_not;
 };
 
@@ -75,21 +90,29 @@ void find_devices(Facts& facts) {
   }
 }
 
+Availability availability(Backend backend, const std::string& word, const DeviceInfo& device) {
+  Options options;
+  options.backend = backend;
+  const Result<Plan> plan = Plan::create(Geometry(), 1, device, options);
+  return {backend, word, plan.ok() ? plan.value().path() : "", plan.ok() ? "" : plan.status().message()};
+}
+
 void try_backends(Facts& facts) {
+  constexpr std::array kOnGpus = {Backend::portable, Backend::hopper, Backend::blackwell};
   for (const DeviceInfo& device : facts.devices) {
-    for (const Backend backend : {Backend::cpu, Backend::portable, Backend::hopper}) {
-      if ((backend == Backend::cpu) != (device.device.type == DeviceType::cpu)) continue;
-      Options options;
-      options.backend = backend;
-      const Result<Plan> plan = Plan::create(Geometry(), 1, device, options);
-      facts.backends.push_back(
-          {backend, device.device, plan.ok() ? plan.value().path() : "", plan.ok() ? "" : plan.status().message()});
+    const std::string word = to_string(device.device);
+    if (device.device.type == DeviceType::cpu) {
+      facts.backends.push_back(availability(Backend::cpu, word, device));
+    } else {
+      for (const Backend backend : kOnGpus) facts.backends.push_back(availability(backend, word, device));
     }
   }
-  if (facts.why_no_cuda.empty()) return;
-  for (const Backend backend : {Backend::portable, Backend::hopper}) {
-    facts.backends.push_back({backend, {DeviceType::cuda, 0}, "", facts.why_no_cuda});
+  if (!facts.why_no_cuda.empty()) {
+    for (const Backend backend : kOnGpus) facts.backends.push_back({backend, "cuda:0", "", facts.why_no_cuda});
   }
+  // Few have one: what this build has for it.
+  constexpr const char* kBlackwell = "sm_100a";
+  facts.backends.push_back(availability(Backend::blackwell, kBlackwell, value_or_raise(describe_device(kBlackwell))));
 }
 
 nlohmann::ordered_json to_json(const Facts& facts) {
@@ -103,8 +126,7 @@ nlohmann::ordered_json to_json(const Facts& facts) {
   }
   nlohmann::ordered_json backends = nlohmann::ordered_json::array();
   for (const Availability& a : facts.backends) {
-    nlohmann::ordered_json entry{
-        {"backend", to_string(a.backend)}, {"device", to_string(a.device)}, {"runs", !a.path.empty()}};
+    nlohmann::ordered_json entry{{"backend", to_string(a.backend)}, {"device", a.device}, {"runs", !a.path.empty()}};
     if (a.path.empty()) {
       entry["why_not"] = a.why_not;
     } else {
@@ -115,6 +137,7 @@ nlohmann::ordered_json to_json(const Facts& facts) {
   return {{"version", BLOCKMOE_VERSION},
           {"build", {{"cuda", BLOCKMOE_WITH_CUDA != 0}, {"nvtx", kHasNvtx}, {"compiler", __VERSION__}}},
           {"cublaslt", why_no_cublaslt().empty()},
+          {"trtllm", why_no_trtllm().empty()},
           {"cpu_instruction_sets", instruction_sets()},
           {"devices", std::move(devices)},
           {"backends", std::move(backends)}};
@@ -123,9 +146,10 @@ nlohmann::ordered_json to_json(const Facts& facts) {
 std::string to_text(const Facts& facts) {
   std::string text = fmt::format("blockmoe {}, built {} CUDA by compiler {}\n", BLOCKMOE_VERSION,
                                  BLOCKMOE_WITH_CUDA != 0 ? "with" : "without", __VERSION__);
-  const std::string why = why_no_cublaslt();
+  const auto found = [](const std::string& why_not) { return why_not.empty() ? "found" : why_not; };
   text += fmt::format("NVTX ranges around the stages: {}\n", kHasNvtx ? "yes" : "no");
-  text += fmt::format("cuBLASLt, for the product rates of bench: {}\n", why.empty() ? "found" : why);
+  text += fmt::format("cuBLASLt, for the product rates of bench: {}\n", found(why_no_cublaslt()));
+  text += fmt::format("TRTLLM's batched GEMM, for blackwell's policies: {}\n", found(why_no_trtllm()));
   text += fmt::format("CPU instruction sets: {}\n", fmt::join(instruction_sets(), ", "));
   text += "devices\n";
   for (const DeviceInfo& device : facts.devices) {
@@ -135,7 +159,7 @@ std::string to_text(const Facts& facts) {
   }
   text += "backends\n";
   for (const Availability& a : facts.backends) {
-    text += fmt::format("  {:<8} on {:<7} {}\n", to_string(a.backend), to_string(a.device),
+    text += fmt::format("  {:<9} on {:<7} {}\n", to_string(a.backend), a.device,
                         a.path.empty() ? "does not run: " + a.why_not : "runs: " + a.path);
   }
   return text;

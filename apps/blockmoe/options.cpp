@@ -19,11 +19,19 @@
 namespace blockmoe::cli {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, Backend>, 4> kBackends{{
+constexpr std::array<std::pair<std::string_view, Backend>, 5> kBackends{{
     {"auto", Backend::automatic},
     {"cpu", Backend::cpu},
     {"portable", Backend::portable},
     {"hopper", Backend::hopper},
+    {"blackwell", Backend::blackwell},
+}};
+
+constexpr std::array<std::pair<std::string_view, Policy>, 4> kPolicies{{
+    {"auto", Policy::automatic},
+    {"reference_b200", Policy::reference_b200},
+    {"cutlass", Policy::cutlass},
+    {"trtllm", Policy::trtllm},
 }};
 
 constexpr int kMaxThreads = 4096;
@@ -98,8 +106,9 @@ void BackendOptions::add(CLI::App& app) {
   std::vector<std::string> words;
   words.reserve(kBackends.size());
   for (const auto& [word, backend_of_word] : kBackends) words.emplace_back(word);
-  app.add_option("--backend", backend,
-                 "Implementation that runs: auto (the fastest one that runs on the device), cpu, portable or hopper")
+  app.add_option(
+         "--backend", backend,
+         "Implementation that runs: auto (the fastest one that runs on the device), cpu, portable, hopper or blackwell")
       ->type_name("B")
       ->check(one_of(std::move(words)))
       ->capture_default_str()
@@ -133,6 +142,32 @@ void BackendOptions::add(CLI::App& app) {
                         }))
       ->capture_default_str()
       ->group("Pruning");
+  add_policy(app);
+}
+
+// What is not given is not quoted in reports: other backends know nothing of it.
+void BackendOptions::add_policy(CLI::App& app) {
+  std::vector<std::string> words;
+  words.reserve(kPolicies.size());
+  for (const auto& [word, policy_of_word] : kPolicies) words.emplace_back(word);
+  app.add_option(
+         "--policy", policy,
+         "Which products blackwell runs: auto (ours, the default), reference_b200 (the branches of the benchmark's "
+         "original), cutlass or trtllm; what is missing is replaced, and `plan` says so")
+      ->type_name("P")
+      ->check(one_of(std::move(words)))
+      ->group("Blackwell");
+  const auto number = [&app](const char* name, std::int32_t& field, std::int64_t least, std::int64_t most,
+                             const char* meaning) {
+    app.add_option(name, field, meaning)->type_name("N")->check(whole_number(least, most))->group("Blackwell");
+  };
+  constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
+  number("--trtllm-gemm1", trtllm_gemm1, 0, 1, "reference_b200: whether gemm1 may be TRTLLM's; 1 without it");
+  number("--trtllm-gemm2", trtllm_gemm2, 0, 1, "reference_b200: whether gemm2 may be TRTLLM's; 1 without it");
+  number("--mma-gemm2-m-threshold", mma_gemm2_m_threshold, 0, kMost,
+         "reference_b200: gemm2 of more rows multiplies by mma.sync; 0, as without it, is never");
+  number("--trtllm-gemm2-m-threshold", trtllm_gemm2_m_threshold, 1, kMost,
+         "reference_b200: gemm2 of more rows is not TRTLLM's; 20000 without it");
 }
 
 Options BackendOptions::plan_options() const {
@@ -143,6 +178,13 @@ Options BackendOptions::plan_options() const {
   options.max_threads = threads;
   options.batch_invariant = batch_invariant;
   options.pruning = pruning;
+  for (const auto& [word, policy_of_word] : kPolicies) {
+    if (word == policy) options.policy = policy_of_word;
+  }
+  options.no_trtllm_gemm1 = 1 - trtllm_gemm1;
+  options.no_trtllm_gemm2 = 1 - trtllm_gemm2;
+  options.mma_gemm2_m_threshold = mma_gemm2_m_threshold;
+  options.trtllm_gemm2_m_threshold = trtllm_gemm2_m_threshold;
   return options;
 }
 

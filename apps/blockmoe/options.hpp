@@ -13,13 +13,19 @@
 
 namespace blockmoe::cli {
 
-// --backend --device --threads --batch-invariant --max-local-picks --min-weight-share: what runs, and where.
+// --backend --device --threads --batch-invariant --max-local-picks --min-weight-share, and of the blackwell backend --policy with
+// its switches: what runs, and where.
 struct BackendOptions {
   std::string backend = "auto";
   std::string device = "auto";
   int threads = 0;
   bool batch_invariant = false;
   Pruning pruning;
+  std::string policy = "auto";
+  std::int32_t trtllm_gemm1 = 1;
+  std::int32_t trtllm_gemm2 = 1;
+  std::int32_t mma_gemm2_m_threshold = 0;
+  std::int32_t trtllm_gemm2_m_threshold = 20'000;
 
   void add(CLI::App& app);
   Options plan_options() const;
@@ -27,6 +33,8 @@ struct BackendOptions {
   DeviceInfo device_info() const;
 
  private:
+  void add_policy(CLI::App& app);
+
   const CLI::Option* device_option_ = nullptr;
 };
 

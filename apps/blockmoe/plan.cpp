@@ -32,6 +32,7 @@ constexpr const char* kPlanFooter =
 Examples:
   blockmoe plan                                        the CPU, DeepSeek-V3's geometry
   blockmoe plan --device sm_90a --max-tokens 16384     an H100 or H200 that need not be here
+  blockmoe plan --device sm_100a --policy reference_b200
   blockmoe plan --hidden 2048 --intermediate 1024 --json)";
 
 void add_options(CLI::App& app, PlanOptions& o) {

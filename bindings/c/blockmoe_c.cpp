@@ -75,7 +75,12 @@ static_assert(same(blockmoe::DeviceType::cpu, BLOCKMOE_DEVICE_CPU) &&
 static_assert(same(blockmoe::Backend::automatic, BLOCKMOE_BACKEND_AUTOMATIC) &&
               same(blockmoe::Backend::cpu, BLOCKMOE_BACKEND_CPU) &&
               same(blockmoe::Backend::portable, BLOCKMOE_BACKEND_PORTABLE) &&
-              same(blockmoe::Backend::hopper, BLOCKMOE_BACKEND_HOPPER));
+              same(blockmoe::Backend::hopper, BLOCKMOE_BACKEND_HOPPER) &&
+              same(blockmoe::Backend::blackwell, BLOCKMOE_BACKEND_BLACKWELL));
+static_assert(same(blockmoe::Policy::automatic, BLOCKMOE_POLICY_AUTOMATIC) &&
+              same(blockmoe::Policy::reference_b200, BLOCKMOE_POLICY_REFERENCE_B200) &&
+              same(blockmoe::Policy::cutlass, BLOCKMOE_POLICY_CUTLASS) &&
+              same(blockmoe::Policy::trtllm, BLOCKMOE_POLICY_TRTLLM));
 static_assert(same(blockmoe::WorkspaceInit::anything, BLOCKMOE_WORKSPACE_ANYTHING) &&
               same(blockmoe::WorkspaceInit::zeroed_once, BLOCKMOE_WORKSPACE_ZEROED_ONCE));
 static_assert(same(blockmoe::EpWay::automatic, BLOCKMOE_EP_AUTOMATIC) &&
@@ -159,6 +164,11 @@ blockmoe::Options translate(const blockmoe_options& c) {
   options.max_threads = c.max_threads;
   options.pruning = {c.pruning.max_local_picks, c.pruning.min_weight_share};
   options.batch_invariant = c.batch_invariant != 0;
+  options.policy = static_cast<blockmoe::Policy>(c.policy);
+  options.no_trtllm_gemm1 = c.no_trtllm_gemm1;
+  options.no_trtllm_gemm2 = c.no_trtllm_gemm2;
+  options.mma_gemm2_m_threshold = c.mma_gemm2_m_threshold;
+  options.trtllm_gemm2_m_threshold = c.trtllm_gemm2_m_threshold;
   return options;
 }
 

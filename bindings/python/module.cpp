@@ -67,7 +67,9 @@ tvm::ffi::String version() {
 PlanRef make_plan(std::int64_t max_tokens, std::int64_t experts, std::int64_t hidden, std::int64_t intermediate,
                   std::int64_t local_experts, std::int64_t top_k, std::int64_t n_group, std::int64_t topk_group,
                   const std::string& device, std::int64_t backend, bool gate_first, std::int64_t max_sms,
-                  std::int64_t max_threads, std::int64_t max_local_picks, double min_weight_share, bool batch_invariant) {
+                  std::int64_t max_threads, std::int64_t max_local_picks, double min_weight_share, bool batch_invariant,
+                  std::int64_t policy, bool trtllm_gemm1, bool trtllm_gemm2, std::int64_t mma_gemm2_m_threshold,
+                  std::int64_t trtllm_gemm2_m_threshold) {
   Geometry geometry;
   geometry.experts = to_int32("experts", experts);
   geometry.hidden = hidden;
@@ -83,6 +85,11 @@ PlanRef make_plan(std::int64_t max_tokens, std::int64_t experts, std::int64_t hi
   options.max_threads = to_int32("max_threads", max_threads);
   options.pruning = pruning_of(max_local_picks, min_weight_share);
   options.batch_invariant = batch_invariant;
+  options.policy = static_cast<Policy>(policy);
+  options.no_trtllm_gemm1 = trtllm_gemm1 ? 0 : 1;
+  options.no_trtllm_gemm2 = trtllm_gemm2 ? 0 : 1;
+  options.mma_gemm2_m_threshold = to_int32("mma_gemm2_m_threshold", mma_gemm2_m_threshold);
+  options.trtllm_gemm2_m_threshold = to_int32("trtllm_gemm2_m_threshold", trtllm_gemm2_m_threshold);
   const DeviceInfo info = device_named(device);
   const Result<Plan> plan = Plan::create(geometry, max_tokens, info, options);
   require_ok(plan.status());

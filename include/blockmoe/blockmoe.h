@@ -57,7 +57,16 @@ enum {
   BLOCKMOE_BACKEND_AUTOMATIC = 0,
   BLOCKMOE_BACKEND_CPU = 1,
   BLOCKMOE_BACKEND_PORTABLE = 2,
-  BLOCKMOE_BACKEND_HOPPER = 3
+  BLOCKMOE_BACKEND_HOPPER = 3,
+  BLOCKMOE_BACKEND_BLACKWELL = 4
+};
+
+/* policy */
+enum {
+  BLOCKMOE_POLICY_AUTOMATIC = 0,
+  BLOCKMOE_POLICY_REFERENCE_B200 = 1,
+  BLOCKMOE_POLICY_CUTLASS = 2,
+  BLOCKMOE_POLICY_TRTLLM = 3
 };
 
 /* ep way */
@@ -109,6 +118,11 @@ typedef struct blockmoe_options {
   int32_t max_sms;
   int32_t max_threads;
   blockmoe_pruning pruning;
+  int32_t policy;
+  int32_t no_trtllm_gemm1; /* 0 or 1 */
+  int32_t no_trtllm_gemm2; /* 0 or 1 */
+  int32_t mma_gemm2_m_threshold;
+  int32_t trtllm_gemm2_m_threshold;
   int32_t batch_invariant; /* 0 or 1 */
 } blockmoe_options;
 

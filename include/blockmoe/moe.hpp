@@ -41,7 +41,16 @@ struct Geometry {
 
 /// Which implementation runs. `automatic` picks the fastest one that runs on the device and
 /// holds the error gates of docs/numerics.md; hopper does not hold them on every call yet, and runs where it is named.
-enum class Backend : std::int32_t { automatic = 0, cpu = 1, portable = 2, hopper = 3 };
+enum class Backend : std::int32_t { automatic = 0, cpu = 1, portable = 2, hopper = 3, blackwell = 4 };
+
+/// Which implementation of its products the blackwell backend runs; the others ignore it. What is missing on the machine or in the
+/// build is replaced, and Plan::explain() says so. docs/kernels/blackwell.md has the rules.
+enum class Policy : std::int32_t {
+  automatic = 0,       ///< ours
+  reference_b200 = 1,  ///< the branches of the benchmark's original, by T and by the rows that the routing gives
+  cutlass = 2,
+  trtllm = 3  ///< TRTLLM's cubins wherever they are there; gemm1's sums then round to bf16 before SwiGLU
+};
 
 /// Fewer rows for a result that is no longer the layer's: of a token's picks on this rank, those whose weight is below
 /// min_weight_share of the weights of all its picks are dropped, then all but the max_local_picks of largest weight. What
@@ -62,6 +71,13 @@ struct Options {
   std::int32_t max_threads =
       0;  ///< threads that a call may use on the CPU, at most; 0 = all that the process may run on
   Pruning pruning;
+  Policy policy = Policy::automatic;
+  // The branches of Policy::reference_b200 alone; rows are a call's local picks.
+  std::int32_t no_trtllm_gemm1 = 0;        ///< 1: its gemm1 is never TRTLLM's (MOE_USE_TRTLLM_BMM_GEMM1 = 0)
+  std::int32_t no_trtllm_gemm2 = 0;        ///< 1: its gemm2 is never TRTLLM's (MOE_USE_TRTLLM_BMM_GEMM2 = 0)
+  std::int32_t mma_gemm2_m_threshold = 0;  ///< gemm2 of more rows multiplies by mma.sync; 0 = never
+  /// gemm2 of more rows is not TRTLLM's; 0 = 20000
+  std::int32_t trtllm_gemm2_m_threshold = 0;
   /// A token's output row has the same bits in every call on these weights, whatever T, max_tokens and the other tokens are:
   /// nothing is chosen by T that could move a bit. What it costs: docs/numerics.md
   bool batch_invariant = false;

@@ -153,7 +153,8 @@ Error launch_slab(const stages::Slab& shared_slab, const void* opaque_state, cud
 }  // namespace
 
 PathEntry path_entry() {
-  return {Path::hopper, "hopper", supports, plan_name, explain, workspace_bytes, bind, launch_slab, product_names};
+  return {Path::hopper,    "hopper", supports,    plan_name,          explain,
+          workspace_bytes, bind,     launch_slab, plan::RowType::f16, product_names};
 }
 
 }  // namespace blockmoe::kernels::hopper

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "contract/geometry.h"
+#include "plan/uniform_router.h"
 
 namespace blockmoe::kernels::plan {
 
@@ -63,10 +64,6 @@ inline constexpr int kMostSwappedRows = 80;
 
 // Beyond, the widest kernel's shared memory has no room for the table of experts.
 inline constexpr std::int32_t kMostExpertsWide = 512;
-
-inline double rows_an_expert(const contract::Geometry& geometry, std::int64_t tokens) {
-  return static_cast<double>(tokens) * geometry.top_k / geometry.experts;
-}
 
 // The same sums in the same order whatever T is: no tile is cut, and all of gemm1 promotes every 64 of K on the FP8 unit, which
 // holds the gates from one token to the largest call and costs less than fp16 would there. Widths and the direction of a

@@ -21,7 +21,7 @@ std::int64_t round_down(std::int64_t a, std::int64_t multiple) {
 }
 
 std::int64_t exponent_bytes(const contract::Geometry& g, RowType type) {
-  return type == RowType::f32 ? 0 : divide_up(g.hidden, kSlabColumns) * kSlabExponents;
+  return type != RowType::f16 ? 0 : divide_up(g.hidden, kSlabColumns) * kSlabExponents;
 }
 
 std::int64_t row_bytes(const contract::Geometry& g, RowType type) {
@@ -41,14 +41,6 @@ std::int64_t tokens_of_ordinary_routing(const contract::Geometry& g, std::int64_
   return std::max<std::int64_t>(round_down(rows * 2 * g.experts / (3 * picks), kTokenBlock), kTokenBlock);
 }
 
-// The most tokens whose rows stay in f32: by ordinary routing they fill kF32RowBytes, and they fit the budget.
-std::int64_t most_f32_tokens(const contract::Geometry& g) {
-  const std::int64_t bytes_times_experts = g.hidden * 4 * g.top_k * g.local_experts;  // a token's
-  const std::int64_t in_f32 = round_down(kF32RowBytes * g.experts / bytes_times_experts, kTokenBlock);
-  return std::min(std::max<std::int64_t>(in_f32, kTokenBlock),
-                  tokens_of_ordinary_routing(g, rows_in_budget(g, RowType::f32)));
-}
-
 // A chunk ends before the token block that does not fit, so that all but the last hold at least this many rows.
 std::int64_t rows_of_a_full_chunk(std::int64_t capacity, std::int64_t picks) {
   return capacity - kTokenBlock * picks + 1;
@@ -56,10 +48,18 @@ std::int64_t rows_of_a_full_chunk(std::int64_t capacity, std::int64_t picks) {
 
 }  // namespace
 
-Sizes sizes_of(const contract::Geometry& g, std::int64_t tokens, bool batch_invariant) {
+// By ordinary routing they fill kF32RowBytes, and they fit the budget.
+std::int64_t most_f32_tokens(const contract::Geometry& g) {
+  const std::int64_t bytes_times_experts = g.hidden * 4 * g.top_k * g.local_experts;  // a token's
+  const std::int64_t in_f32 = round_down(kF32RowBytes * g.experts / bytes_times_experts, kTokenBlock);
+  return std::min(std::max<std::int64_t>(in_f32, kTokenBlock),
+                  tokens_of_ordinary_routing(g, rows_in_budget(g, RowType::f32)));
+}
+
+Sizes sizes_of(const contract::Geometry& g, std::int64_t tokens, RowType many_rows) {
   Sizes s;
   s.picks = g.max_local_picks();
-  s.row_type = batch_invariant || tokens <= most_f32_tokens(g) ? RowType::f32 : RowType::f16;
+  s.row_type = tokens <= most_f32_tokens(g) ? RowType::f32 : many_rows;
 
   const std::int64_t rows = rows_in_budget(g, s.row_type);
   const std::int64_t one_chunk = tokens_of_ordinary_routing(g, rows);
@@ -105,9 +105,9 @@ Offsets offsets_of(const contract::Geometry& g, const Sizes& s) {
   return o;
 }
 
-std::size_t workspace_bytes(const contract::Geometry& g, std::int64_t max_tokens, bool batch_invariant) {
+std::size_t workspace_bytes(const contract::Geometry& g, std::int64_t max_tokens, RowType many_rows) {
   // Within a row type the need grows with T; the largest call of each type decides.
-  const auto need = [&](std::int64_t tokens) { return offsets_of(g, sizes_of(g, tokens, batch_invariant)).bytes; };
+  const auto need = [&](std::int64_t tokens) { return offsets_of(g, sizes_of(g, tokens, many_rows)).bytes; };
   return std::max(need(max_tokens), need(std::min(max_tokens, most_f32_tokens(g))));
 }
 

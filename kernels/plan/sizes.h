@@ -24,13 +24,13 @@ inline constexpr std::int32_t kMaxChunks = 8;            // of a slab
 inline constexpr std::int64_t kMaxSlabTokens = 16384;    // pack's work grows with the square of a slab
 inline constexpr std::int64_t kRowBudget = 416'000'000;  // bytes for rows: with the rest, below 450 MB for DeepSeek-V3
 
-// How gemm2's rows reach the combine. A row is written and read once: 8 H bytes in f32; 4 H in fp16 with an exponent for every 16
-// columns (stages/short_rows.cuh), which loses less than a tenth of what the output's rounding to bf16 does. Few rows stay in L2
-// and cost nothing in f32. DeepSeek-V3's layer on an H200, us, in f32 and in 16 bits: T = 512 335 and 335, 901 350 and 342, 1024 350
-// and 339, 2048 395 and 372.
+// How gemm2's rows reach the combine. A row is written and read once: 8 H bytes in f32, 4 H in 16 bits. Few rows stay in L2 and cost
+// nothing in f32. DeepSeek-V3's layer on an H200, us, in f32 and in bf16: T = 512 335 and 335, 901 350 and 342, 1024 350 and 339, 2048
+// 395 and 372. bf16 costs a rounding: relative L2 of the output 0.0023 where the rest is exact, in f32 0.0017. f16, with an exponent for
+// every 16 columns (stages/short_rows.cuh), costs next to none.
 // An f32 output's rows travel as a bf16 one's do: rounding them gives the bf16 output's very bits.
 inline constexpr std::int64_t kF32RowBytes = 15'000'000;
-enum class RowType : std::int32_t { f32, f16 };
+enum class RowType : std::int32_t { f32, bf16, f16 };
 inline constexpr std::int32_t kShortColumns = 16;  // of a row in f16 that share an exponent
 inline constexpr std::int32_t kSlabColumns = 256;  // whose exponents lie together
 inline constexpr std::int32_t kSlabExponents = kSlabColumns / kShortColumns;
@@ -46,9 +46,11 @@ struct Sizes {
   RowType row_type = RowType::f32;
 };
 
-// `batch_invariant`: rows are in f32 whatever T is. (In f16 a value far below those beside it is rounded by them, and which are beside
-// it depends on the tile.)
-Sizes sizes_of(const contract::Geometry& geometry, std::int64_t tokens, bool batch_invariant = false);
+// `many_rows`: the type of rows that are too many for f32.
+Sizes sizes_of(const contract::Geometry& geometry, std::int64_t tokens, RowType many_rows = RowType::bf16);
+
+// The most tokens whose rows stay in f32. Within a row type, what a call needs grows with its tokens.
+std::int64_t most_f32_tokens(const contract::Geometry& geometry);
 
 // Byte offsets in the workspace, each a multiple of 256. Shapes and meaning: stages/layout.h.
 struct Offsets {
@@ -62,6 +64,7 @@ struct Offsets {
 Offsets offsets_of(const contract::Geometry& geometry, const Sizes& sizes);
 
 // What any call of up to `max_tokens` needs.
-std::size_t workspace_bytes(const contract::Geometry& geometry, std::int64_t max_tokens, bool batch_invariant = false);
+std::size_t workspace_bytes(const contract::Geometry& geometry, std::int64_t max_tokens,
+                            RowType many_rows = RowType::bf16);
 
 }  // namespace blockmoe::kernels::plan

@@ -2,20 +2,19 @@
 //
 //   inter        [R, I]      e4m3      inter_scale [I/128, R] f32
 //   w2           [L, H, I]   e4m3      w2_scale    [L, H/128, I/128] f32
-//   rows         [R, H]      f32 or fp16 (stages/short_rows.cuh) out, not yet weighted
+//   rows         [R, H]      f32 or bf16 out, not yet weighted
 //
 // A tile is (expert, 256 hidden columns, up to 64 rows): the mainloop's blocks are neighbouring blocks of columns. Where
 // H/128 is odd the last tile's second block repeats the first and is not stored.
 #include <cstdint>
 
-#include <cuda_fp16.h>
+#include <cuda_bf16.h>
 
 #include "checked.h"
 #include "launch.h"
 #include "portable/mainloop.cuh"
 #include "portable/portable.h"
 #include "portable/shape.h"
-#include "stages/short_rows.cuh"
 #include "trace.h"
 
 namespace blockmoe::kernels::portable {
@@ -73,37 +72,14 @@ struct Gemm2Source {
   }
 };
 
-// Eight lanes' worth of rows, four neighbouring columns each: a quad of lanes has 16 columns of a row.
-template <typename Row>
-struct RowStore;
+__device__ void store_four(const float (&x)[4], float* at) {
+  *reinterpret_cast<float4*>(at) = make_float4(x[0], x[1], x[2], x[3]);
+}
 
-template <>
-struct RowStore<float> {
-  __device__ static void store(const Gemm2Params& p, std::int64_t row, int column, bool there, const float (&x)[4]) {
-    float* const rows = static_cast<float*>(p.workspace.rows);
-    if (there) *reinterpret_cast<float4*>(rows + row * p.hidden + column) = make_float4(x[0], x[1], x[2], x[3]);
-  }
-};
-
-template <>
-struct RowStore<__half> {
-  __device__ static void store(const Gemm2Params& p, std::int64_t row, int column, bool there, const float (&x)[4]) {
-    static_assert(plan::kShortColumns == 16, "four lanes' columns");
-    float largest = fmaxf(fmaxf(fabsf(x[0]), fabsf(x[1])), fmaxf(fabsf(x[2]), fabsf(x[3])));
-    for (int step = 1; step < 4; step *= 2) {
-      largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
-    }
-    if (!there) return;
-    const std::uint32_t exponent = stages::short_exponent(largest);
-    const float scale = stages::to_short_scale(exponent);
-    *reinterpret_cast<uint2*>(static_cast<__half*>(p.workspace.rows) + row * p.hidden + column) =
-        make_uint2(stages::short_pair(x[0], x[1], scale), stages::short_pair(x[2], x[3], scale));
-    if (column % plan::kShortColumns == 0) {
-      p.workspace.row_exponent[stages::place_of_exponent(p.row_capacity, row, column)] =
-          static_cast<std::uint8_t>(exponent);
-    }
-  }
-};
+__device__ void store_four(const float (&x)[4], __nv_bfloat16* at) {
+  const __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(x[0], x[1]), __floats2bfloat162_rn(x[2], x[3])};
+  *reinterpret_cast<uint2*>(at) = *reinterpret_cast<const uint2*>(pairs);
+}
 
 template <typename Row>
 __device__ void finish_gemm2(const Gemm2Params& p, const Tile& tile, const Sums& sums) {
@@ -114,7 +90,9 @@ __device__ void finish_gemm2(const Gemm2Params& p, const Tile& tile, const Sums&
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       const int row = row_of(lane, u, 2 * j);
-      BLOCKMOE_CHECK(row >= tile.rows || (tile.row_begin + row >= 0 && tile.row_begin + row < p.row_capacity));
+      if (row >= tile.rows) continue;
+      BLOCKMOE_CHECK(tile.row_begin + row >= 0 && tile.row_begin + row < p.row_capacity);
+      Row* const out = static_cast<Row*>(p.workspace.rows) + static_cast<std::int64_t>(tile.row_begin + row) * p.hidden;
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b) {
         const int block = tile.column * kBlocks + b;
@@ -122,8 +100,7 @@ __device__ void finish_gemm2(const Gemm2Params& p, const Tile& tile, const Sums&
         const float four[4] = {sums.at[u][2 * b][2 * j], sums.at[u][2 * b][2 * j + 1], sums.at[u][2 * b + 1][2 * j],
                                sums.at[u][2 * b + 1][2 * j + 1]};
         BLOCKMOE_CHECK(block >= 0 && (block + 1) * kBlockColumns <= p.hidden);
-        RowStore<Row>::store(p, tile.row_begin + row, block * kBlockColumns + warp * 16 + column_of(lane, 0, 0),
-                             row < tile.rows, four);
+        store_four(four, out + block * kBlockColumns + warp * 16 + column_of(lane, 0, 0));
       }
     }
   }
@@ -166,13 +143,13 @@ Error launch_gemm2(const stages::Slab& slab, std::int32_t chunk, int stages, cud
   p.row_capacity = slab.sizes.row_capacity;
   p.workspace = slab.workspace;
   const Gemm2Kernel kernel =
-      slab.sizes.row_type == plan::RowType::f32 ? kernel_of<float>(stages) : kernel_of<__half>(stages);
+      slab.sizes.row_type == plan::RowType::f32 ? kernel_of<float>(stages) : kernel_of<__nv_bfloat16>(stages);
   return launch_kernel("gemm2", kernel, shape_of_tiles(slab, p.column_tiles(), stages), stream, p);
 }
 
 Error prepare_gemm2(int stages) {
   return first_error([&] { return prepare_for_any_shared_memory("gemm2", kernel_of<float>(stages)); },
-                     [&] { return prepare_for_any_shared_memory("gemm2", kernel_of<__half>(stages)); });
+                     [&] { return prepare_for_any_shared_memory("gemm2", kernel_of<__nv_bfloat16>(stages)); });
 }
 
 }  // namespace blockmoe::kernels::portable

@@ -1,6 +1,6 @@
 // combine.cu: a token's output row is the weighted sum of its local picks' rows, in pick order, in fp32, rounded once.
 //
-//   rows      [R, H] f32 or fp16 with row_exponent (short_rows.cuh)      pick_row [T', P], pick_weight [T', P]
+//   rows      [R, H] f32, bf16, or fp16 with row_exponent (short_rows.cuh)     pick_row [T', P], pick_weight [T', P]
 //   output    [T', H] bf16 or f32 out, rows aligned to 16 bytes: every element of the chunk's tokens, zeros for a token
 //             without a local pick, unless the products have written them. f32 is the sum before its rounding
 //
@@ -64,6 +64,24 @@ struct Columns<float> {
 };
 
 template <>
+struct Columns<__nv_bfloat16> {
+  uint4 pairs;
+
+  __device__ void load(const CombineParams& p, std::int64_t row, int column) {
+    pairs =
+        *reinterpret_cast<const uint4*>(static_cast<const __nv_bfloat16*>(p.workspace.rows) + row * p.hidden + column);
+  }
+  __device__ void add_to(float (&sum)[kColumnsAVector], float weight) const {
+    const std::uint32_t words[kColumnsAVector / 2] = {pairs.x, pairs.y, pairs.z, pairs.w};
+#pragma unroll
+    for (int i = 0; i < kColumnsAVector / 2; ++i) {
+      sum[2 * i] = __fmaf_rn(weight, __uint_as_float(words[i] << 16), sum[2 * i]);
+      sum[2 * i + 1] = __fmaf_rn(weight, __uint_as_float(words[i] & 0xffff0000u), sum[2 * i + 1]);
+    }
+  }
+};
+
+template <>
 struct Columns<__half> {
   uint4 pairs;
   std::uint32_t exponent;
@@ -120,7 +138,7 @@ __global__ void __launch_bounds__(kThreads, kCtasAnSm) combine(const __grid_cons
   for (unsigned unit = blockIdx.x; unit < units; unit += gridDim.x) {
     const std::int32_t row = next_row;
     next_row = row_of_lane(unit + gridDim.x);
-    BLOCKMOE_CHECK(row >= -1 && row < chunk.rows);
+    BLOCKMOE_CHECK(row >= -1 && row < p.row_capacity);
     const float weight = row >= 0 ? p.workspace.pick_weight[slots_of(unit) + lane] : 0.0f;
     const int picks = __popc(__ballot_sync(kAllLanes, row >= 0));
     if (picks == 0 && p.zeros_written) continue;
@@ -158,10 +176,21 @@ __global__ void __launch_bounds__(kThreads, kCtasAnSm) combine(const __grid_cons
 
 using Kernel = void (*)(CombineParams);
 
+template <typename Row>
+Kernel kernel_of(contract::FloatType output) {
+  return output == contract::FloatType::f32 ? combine<Row, float> : combine<Row, __nv_bfloat16>;
+}
+
 Kernel kernel_of(plan::RowType rows, contract::FloatType output) {
-  const bool f32 = output == contract::FloatType::f32;
-  if (rows == plan::RowType::f32) return f32 ? combine<float, float> : combine<float, __nv_bfloat16>;
-  return f32 ? combine<__half, float> : combine<__half, __nv_bfloat16>;
+  switch (rows) {
+    case plan::RowType::f32:
+      return kernel_of<float>(output);
+    case plan::RowType::bf16:
+      return kernel_of<__nv_bfloat16>(output);
+    case plan::RowType::f16:
+      return kernel_of<__half>(output);
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -190,7 +219,7 @@ Error launch_combine(const Slab& slab, std::int32_t chunk, cudaStream_t stream) 
 
 Error prepare_combine() {
   Error error;
-  for (const plan::RowType rows : {plan::RowType::f32, plan::RowType::f16}) {
+  for (const plan::RowType rows : {plan::RowType::f32, plan::RowType::bf16, plan::RowType::f16}) {
     for (const contract::FloatType output : {contract::FloatType::f32, contract::FloatType::bf16}) {
       if (error.ok()) error = prepare_kernel("combine", kernel_of(rows, output));
     }

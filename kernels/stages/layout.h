@@ -40,7 +40,7 @@ struct Workspace {
   std::uint8_t* inter = nullptr;  // [R, I] e4m3
   float* inter_scale = nullptr;   // [I/128, R]
   // By gemm2, for one chunk at a time.
-  void* rows = nullptr;                  // [R, H] f32 or fp16 (sizes.row_type), not yet weighted
+  void* rows = nullptr;                  // [R, H] f32, bf16 or fp16 (sizes.row_type), not yet weighted
   std::uint8_t* row_exponent = nullptr;  // [ceil(H/256), R, 16] of rows in fp16 (short_rows.cuh)
 };
 

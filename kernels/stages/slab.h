@@ -20,6 +20,7 @@ struct Slab {
   contract::Activations activations;  // of the slab: pointers moved to its first token, `tokens` its own number
   std::optional<contract::Picks> given_picks;  // likewise; without them there are logits to route
   contract::Pruning pruning;
+  std::int64_t call_tokens = 0;  // T of the whole call
   plan::Sizes sizes;
   Workspace workspace;
   void* path_workspace = nullptr;     // the path's own bytes

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import shlex
 
 from . import __version__, _make_dataset, _pack_solution
 
@@ -17,6 +18,11 @@ def main() -> int:
         required=True,
         help="python calls this package, cuda is the kernels' sources, flashinfer calls what they are compared with",
     )
+    pack.add_argument(
+        "--arch",
+        choices=_pack_solution.ARCHITECTURES,
+        help="form cuda with the products for this architecture too, which want CUTLASS's headers on the runner's machine",
+    )
     pack.add_argument("--name", help="of the solution (blockmoe_<form>, or the baseline's in the benchmark)")
     pack.add_argument("file", type=pathlib.Path)
     dataset = commands.add_parser("make-dataset", help="write a data set of flashinfer-bench: 19 shapes, both solutions")
@@ -26,8 +32,13 @@ def main() -> int:
         if arguments.command == "make-dataset":
             print(f"{arguments.folder}: {_make_dataset.write(arguments.folder)} workloads")
         else:
-            count = _pack_solution.write(arguments.form, arguments.file, arguments.name)
+            if arguments.arch and arguments.form != "cuda":
+                parser.exit(2, f"--arch: {arguments.arch} with --form {arguments.form}, expected --form cuda, which is compiled\n")
+            count = _pack_solution.write(arguments.form, arguments.file, arguments.name, arguments.arch)
             print(f"{arguments.file}: {count} source file{'' if count == 1 else 's'}")
+            if arguments.arch:
+                for variable, value in _pack_solution.environment(arguments.arch).items():
+                    print(f"export {variable}={shlex.quote(value)}")
     except OSError as error:
         parser.exit(2, f"{error.filename}: {error.strerror}\n")
     except ModuleNotFoundError as error:

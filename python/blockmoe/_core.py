@@ -23,7 +23,19 @@ fused_moe_prerouted = _module.fused_moe_prerouted
 os.register_at_fork(after_in_child=_module.forget_plans)
 
 # The values of blockmoe::Backend.
-BACKENDS = {"auto": 0, "cpu": 1, "portable": 2, "hopper": 3}
+BACKENDS = {"auto": 0, "cpu": 1, "portable": 2, "hopper": 3, "blackwell": 4}
+
+
+# The values of blockmoe::Policy.
+POLICIES = {"auto": 0, "reference_b200": 1, "cutlass": 2, "trtllm": 3}
+
+
+def policy_number(name: str) -> int:
+    """Raises ValueError for a name that no policy has."""
+    try:
+        return POLICIES[name]
+    except KeyError:
+        raise ValueError(f'policy: "{name}", expected {", ".join(POLICIES)}') from None
 
 
 def backend_number(name: str) -> int:

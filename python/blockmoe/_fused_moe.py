@@ -112,7 +112,7 @@ def fused_moe(
             the CPU alone).
         top_k, n_group, topk_group: see above. A plan has its own.
         gate_first: gemm1_weights holds gate rows first, then up rows. A plan has its own.
-        backend: "auto", "cpu", "portable" or "hopper". A plan has its own.
+        backend: "auto", "cpu", "portable", "hopper" or "blackwell". A plan has its own.
         max_local_picks, min_weight_share: pruning, off by default; as of Plan, which has its own.
         plan: what to run. None: one for these sizes, kept for later calls of the same sizes.
         workspace: [plan.workspace_bytes or more] uint8, contiguous, of calls that never run at the same time. None: one from

@@ -241,7 +241,8 @@ class Plan:
         top_k: experts picked a token, 1 to 32.
         n_group: groups that the experts stand in; divides E; 1 is no grouping.
         topk_group: groups kept a token.
-        backend: "auto" (the fastest that runs on the device and holds the error gates), "cpu", "portable" or "hopper".
+        backend: "auto" (the fastest that runs on the device and holds the error gates), "cpu", "portable",
+            "hopper" or "blackwell".
         gate_first: gemm1_weights holds gate rows first, then up rows.
         max_sms: multiprocessors that the grouped products may use, at most; 0 is all. Ignored on the CPU.
         max_threads: threads that a call may use on the CPU, at most; 0 is all that the process may run on.
@@ -250,6 +251,11 @@ class Plan:
             max_local_picks (0 to top_k; 0 is any number) of largest weight; what stays keeps its weight. path and explain then
             say PRUNED.
         batch_invariant: a token's row has the same bits whatever T, max_tokens and the other tokens are.
+        policy: which products "blackwell" runs: "auto" (ours), "reference_b200" (the branches of the benchmark's original), "cutlass"
+            or "trtllm". What is missing is replaced, and explain says so. Other backends ignore it.
+        trtllm_gemm1, trtllm_gemm2: of "reference_b200": whether a product may be TRTLLM's.
+        mma_gemm2_m_threshold: of "reference_b200": gemm2 of more rows multiplies by mma.sync; 0 is never.
+        trtllm_gemm2_m_threshold: of "reference_b200": gemm2 of more rows is not TRTLLM's; 1 or more.
 
     Raises:
         ValueError: a number outside its range, or nothing in this build runs this on this device; the message says why.
@@ -278,8 +284,15 @@ class Plan:
         max_local_picks: int = 0,
         min_weight_share: float = 0.0,
         batch_invariant: bool = False,
+        policy: str = "auto",
+        trtllm_gemm1: bool = True,
+        trtllm_gemm2: bool = True,
+        mma_gemm2_m_threshold: int = 0,
+        trtllm_gemm2_m_threshold: int = 20_000,
     ) -> None:
         self._top_k = top_k
+        if trtllm_gemm2_m_threshold < 1:
+            raise ValueError(f"trtllm_gemm2_m_threshold: {trtllm_gemm2_m_threshold}, expected 1 or more")
         self._handle: Any = _core.make_plan(
             max_tokens,
             experts,
@@ -297,6 +310,11 @@ class Plan:
             max_local_picks,
             min_weight_share,
             batch_invariant,
+            _core.policy_number(policy),
+            trtllm_gemm1,
+            trtllm_gemm2,
+            mma_gemm2_m_threshold,
+            trtllm_gemm2_m_threshold,
         )
 
     @property

@@ -12,7 +12,7 @@ namespace blockmoe::api {
 
 std::span<const BackendEntry> backends() {
 #if BLOCKMOE_WITH_CUDA
-  static const std::array rows = {hopper_entry(), portable_entry(), cpu::backend_entry()};
+  static const std::array rows = {blackwell_entry(), hopper_entry(), portable_entry(), cpu::backend_entry()};
 #else
   static const std::array rows = {cpu::backend_entry()};
 #endif

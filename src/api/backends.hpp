@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 
 #include "api/backend.hpp"
 
@@ -13,5 +14,8 @@ std::span<const BackendEntry> backends();
 
 /// What options.backend asks for; for `automatic`, the first row that runs the request. `unsupported` says why not.
 Result<BackendEntry> choose_backend(const PlanRequest& request, std::span<const BackendEntry> rows);
+
+/// Of the rows for the device that `automatic` passed over before `chosen`, why: a line each. Empty for another choice.
+std::string passed_over(const PlanRequest& request, std::span<const BackendEntry> rows, const BackendEntry& chosen);
 
 }  // namespace blockmoe::api

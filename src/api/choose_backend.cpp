@@ -56,4 +56,15 @@ Result<BackendEntry> choose_backend(const PlanRequest& request, std::span<const 
                 join("device: no backend of this build runs on ", described(request.device), " (", reasons, ")"));
 }
 
+std::string passed_over(const PlanRequest& request, std::span<const BackendEntry> rows, const BackendEntry& chosen) {
+  std::string lines;
+  if (request.options.backend != Backend::automatic) return lines;
+  for (const BackendEntry& row : rows) {
+    if (row.backend == chosen.backend) break;
+    if (row.device_type != request.device.device.type) continue;
+    lines += join("not ", row.name, ": ", check_supports(row, request).message(), "\n");
+  }
+  return lines;
+}
+
 }  // namespace blockmoe::api

@@ -19,16 +19,27 @@ struct Named {
   const void* pointer;  // null: absent
 };
 
-kernels::Request request_of(const PlanRequest& request, kernels::Path path) {
-  kernels::Request r;
-  r.geometry = request.geometry;
-  r.max_tokens = request.max_tokens;
-  r.device = {request.device.compute_capability, request.device.sm_count, request.device.shared_memory_per_block};
-  r.path = path;
-  r.max_sms = request.options.max_sms;
-  r.pruning = pruning_of(request);
-  r.batch_invariant = request.options.batch_invariant;
-  return r;
+kernels::Policy policy_of(Policy policy) {
+  switch (policy) {
+    case Policy::automatic:
+      return kernels::Policy::automatic;
+    case Policy::reference_b200:
+      return kernels::Policy::reference_b200;
+    case Policy::cutlass:
+      return kernels::Policy::cutlass;
+    case Policy::trtllm:
+      return kernels::Policy::trtllm;
+  }
+  return kernels::Policy::automatic;  // not reached: validated
+}
+
+kernels::BlackwellSwitches switches_of(const Options& options) {
+  kernels::BlackwellSwitches switches;
+  switches.trtllm_gemm1 = options.no_trtllm_gemm1 == 0;
+  switches.trtllm_gemm2 = options.no_trtllm_gemm2 == 0;
+  switches.mma_gemm2_rows = options.mma_gemm2_m_threshold;
+  if (options.trtllm_gemm2_m_threshold > 0) switches.trtllm_gemm2_most_rows = options.trtllm_gemm2_m_threshold;
+  return switches;
 }
 
 Status status_of(const kernels::Error& error) {
@@ -48,12 +59,12 @@ Status check_memory(std::span<const Named> tensors, std::int32_t index) {
 
 template <kernels::Path kPath>
 bool supports(const PlanRequest& request, std::string* why_not) {
-  return kernels::supports(request_of(request, kPath), why_not);
+  return kernels::supports(kernel_request(request, kPath), why_not);
 }
 
 template <kernels::Path kPath>
 Result<BackendPlan> plan(const PlanRequest& request) {
-  auto made = std::make_shared<const kernels::Plan>(kernels::make_plan(request_of(request, kPath)));
+  auto made = std::make_shared<const kernels::Plan>(kernels::make_plan(kernel_request(request, kPath)));
   BackendPlan decided;
   decided.path = made->name;
   decided.gemm1_path = made->products.gemm1;
@@ -145,12 +156,30 @@ BackendEntry entry(Backend backend, const char* name) {
 
 }  // namespace
 
+kernels::Request kernel_request(const PlanRequest& request, kernels::Path path) {
+  kernels::Request r;
+  r.geometry = request.geometry;
+  r.max_tokens = request.max_tokens;
+  r.device = {request.device.compute_capability, request.device.sm_count, request.device.shared_memory_per_block};
+  r.path = path;
+  r.max_sms = request.options.max_sms;
+  r.batch_invariant = request.options.batch_invariant;
+  r.pruning = pruning_of(request);
+  r.policy = policy_of(request.options.policy);
+  r.switches = switches_of(request.options);
+  return r;
+}
+
 BackendEntry portable_entry() {
   return entry<kernels::Path::portable>(Backend::portable, "portable");
 }
 
 BackendEntry hopper_entry() {
   return entry<kernels::Path::hopper>(Backend::hopper, "hopper");
+}
+
+BackendEntry blackwell_entry() {
+  return entry<kernels::Path::blackwell>(Backend::blackwell, "blackwell");
 }
 
 }  // namespace blockmoe::api

@@ -55,6 +55,7 @@ Result<Plan> Plan::create(const Geometry& geometry, std::int64_t max_tokens, con
     for (std::string* product : {&decided.gemm1_path, &decided.gemm2_path}) {
       if (product->empty()) *product = decided.path;
     }
+    decided.explain += api::passed_over(request.value(), api::backends(), entry.value());
     mark_pruned(request.value(), decided);
     return Plan(std::make_shared<const State>(State{std::move(request).value(), entry.value(), std::move(decided)}));
   });

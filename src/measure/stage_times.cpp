@@ -5,26 +5,35 @@
 #include <cstdint>
 #include <utility>
 
+#include "api/cuda_backend.hpp"
 #include "operator.h"
 
 namespace blockmoe::measure {
+namespace {
 
-Result<std::map<std::string, double>> time_stages(Timer& timer, const GpuCall& call, const contract::Geometry& geometry,
-                                                  const DeviceInfo& device, const Options& plan_options,
+kernels::Path path_of(Backend backend) {
+  switch (backend) {
+    case Backend::hopper:
+      return kernels::Path::hopper;
+    case Backend::blackwell:
+      return kernels::Path::blackwell;
+    default:
+      return kernels::Path::portable;
+  }
+}
+
+}  // namespace
+
+Result<std::map<std::string, double>> time_stages(Timer& timer, const GpuCall& call, const api::PlanRequest& request,
                                                   const TimingOptions& options) {
   const contract::Activations activations = call.activations();
-  kernels::Request request;
-  request.geometry = geometry;
-  request.max_tokens = activations.tokens;
-  request.device = {device.compute_capability, device.sm_count, device.shared_memory_per_block};
-  request.pruning = {plan_options.pruning.max_local_picks, plan_options.pruning.min_weight_share};
-  request.path = call.plan().backend() == Backend::hopper ? kernels::Path::hopper : kernels::Path::portable;
   const auto status_of = [](const kernels::Error& error) {
     if (error.ok()) return Status();
     return Status(StatusCode::device_error, std::string("kernel ") + error.kernel + ": " + kernels::error_text(error));
   };
   kernels::Bound bound;
-  BLOCKMOE_TRY(status_of(kernels::bind(kernels::make_plan(request), call.inputs().weights, &bound)));
+  BLOCKMOE_TRY(status_of(kernels::bind(kernels::make_plan(api::kernel_request(request, path_of(call.plan().backend()))),
+                                       call.inputs().weights, &bound)));
 
   using Stages = std::pair<const char*, std::uint32_t>;
   constexpr std::array kStages = {Stages("route", kernels::kRoute),

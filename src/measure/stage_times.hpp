@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include "api/backend.hpp"
 #include "blockmoe/status.hpp"
 #include "measure/gpu_call.hpp"
 #include "measure/timing.hpp"
@@ -11,9 +12,9 @@
 namespace blockmoe::measure {
 
 /// Median microseconds of each stage's launches alone, by the stage's name, on a flushed L2: what a stage finds in the L2 within a
-/// call it reads from memory here, so the stages add up to more than the call. `call` must have run once.
-Result<std::map<std::string, double>> time_stages(Timer& timer, const GpuCall& call, const contract::Geometry& geometry,
-                                                  const DeviceInfo& device, const Options& plan_options,
+/// call it reads from memory here, so the stages add up to more than the call. `call` must have run once,
+/// on a plan of `request`.
+Result<std::map<std::string, double>> time_stages(Timer& timer, const GpuCall& call, const api::PlanRequest& request,
                                                   const TimingOptions& options);
 
 }  // namespace blockmoe::measure

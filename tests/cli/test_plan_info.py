@@ -51,12 +51,68 @@ class Plan(CliTest):
         self.assert_refused("plan", "--device", "sm_90a", "--backend", "cpu", says="cpu")
 
 
+class Blackwell(CliTest):
+    """What would run on a B200, which is not here, in builds with its products and without."""
+
+    def setUp(self):
+        super().setUp()
+        info = json.loads(self.blockmoe("info", "--json").stdout)
+        self.cuda = info["build"]["cuda"]
+        self.on_b200 = next(b for b in info["backends"] if b["device"] == "sm_100a")
+        if not self.cuda:
+            self.skipTest("this build has no GPU backends")
+
+    def plan(self, *options):
+        return json.loads(self.blockmoe("plan", "--json", "--device", "sm_100a", *options).stdout)
+
+    def test_the_plan_says_what_runs_or_which_option_and_package_are_missing(self):
+        self.assertEqual(self.on_b200["backend"], "blackwell")
+        plan = self.plan()
+        if self.on_b200["runs"]:
+            self.assertEqual(plan["backend"], "blackwell")
+            explain = "\n".join(plan["explain"])
+            for line in (r"policy: auto: .+", r"gemm1: cutlass: tcgen05 on e4m3.+; not run on a B200", r"gemm2: cutlass: .+; not run on a B200"):
+                self.assertRegex(explain, rf"(?m)^{line}$")
+        else:
+            self.assertEqual(plan["backend"], "portable")
+            why = next(line for line in plan["explain"] if line.startswith("not blackwell: "))
+            for word in ("BLOCKMOE_BLACKWELL=ON", "nvidia-cutlass", "gemm1: cutlass", "gemm2: cutlass", "tiles"):
+                self.assertIn(word, why)
+                self.assertIn(word, self.on_b200["why_not"])
+            self.assert_refused("plan", "--device", "sm_100a", "--backend", "blackwell", says=["BLOCKMOE_BLACKWELL=ON", "nvidia-cutlass"])
+
+    def test_reference_b200_has_the_originals_tiles(self):
+        text = "\n".join(self.plan("--policy", "reference_b200", "--max-tokens", "16384")["explain"])
+        self.assertIn("64x128 up to 1 rows, 64x256 up to 2048 rows, 128x128, by all rows", text)
+        text = "\n".join(self.plan("--policy", "auto", "--max-tokens", "16384")["explain"])
+        self.assertIn("128x128 up to 128 rows, 256x128 by two SMs, by each expert's rows", text)
+
+    def test_a_policy_that_needs_what_is_missing_falls_back_and_says_so(self):
+        text = "\n".join(self.plan("--policy", "trtllm")["explain"])
+        self.assertRegex(text, r"trtllm: .+: cutlass runs in its place|gemm1: trtllm: ")
+
+    def test_its_switches_are_checked(self):
+        self.assert_refused("plan", "--policy", "best", says=["--policy", "best", "reference_b200"])
+        self.assert_refused("plan", "--trtllm-gemm1", "2", says=["--trtllm-gemm1", "2"])
+        self.assert_refused("plan", "--trtllm-gemm2", "-1", says=["--trtllm-gemm2", "-1"])
+        self.assert_refused("plan", "--mma-gemm2-m-threshold", "-1", says=["--mma-gemm2-m-threshold", "-1"])
+        self.assert_refused("plan", "--trtllm-gemm2-m-threshold", "0", says=["--trtllm-gemm2-m-threshold", "0"])
+
+    def test_a_threshold_brings_the_third_gemm2_in(self):
+        def explain(*options):
+            return "\n".join(self.plan("--policy", "reference_b200", "--max-tokens", "4096", *options)["explain"])
+
+        self.assertNotIn("mma: the portable path's", explain())
+        self.assertIn("mma: the portable path's", explain("--mma-gemm2-m-threshold", "2048"))
+        self.assertNotIn("mma: the portable path's", explain("--mma-gemm2-m-threshold", "40000"))
+
+
 class Info(CliTest):
     def test_json_tells_build_devices_and_backends(self):
         info = json.loads(self.blockmoe("info", "--json").stdout)
-        self.assertEqual(list(info), ["version", "build", "cublaslt", "cpu_instruction_sets", "devices", "backends"])
+        self.assertEqual(list(info), ["version", "build", "cublaslt", "trtllm", "cpu_instruction_sets", "devices", "backends"])
         self.assertEqual(list(info["build"]), ["cuda", "nvtx", "compiler"])
-        for has in (info["build"]["cuda"], info["build"]["nvtx"], info["cublaslt"]):
+        for has in (info["build"]["cuda"], info["build"]["nvtx"], info["cublaslt"], info["trtllm"]):
             self.assertIn(has, (True, False) if info["build"]["cuda"] else (False,))
         self.assertIn("plain", info["cpu_instruction_sets"])
         self.assertEqual(info["devices"][0]["device"], "cpu")
@@ -71,7 +127,7 @@ class Info(CliTest):
         text = self.blockmoe("info").stdout
         self.assertRegex(text, r"(?m)^NVTX ranges around the stages: (yes|no)$")
         self.assertRegex(text, r"(?m)^cuBLASLt, for the product rates of bench: \S")
-        for name in ("cpu", "portable", "hopper"):
+        for name in ("cpu", "portable", "hopper", "blackwell"):
             self.assertRegex(text, rf"(?m)^  {name} +on ")
 
 

@@ -211,9 +211,11 @@ std::vector<std::uint16_t> output_of(const Layer& layer, kernels::Path path, std
 }
 
 void run_call_in_fresh_memory(const DeviceCall& call, const contract::Geometry& geometry, kernels::Path path,
-                              const kernels::plan::Sizes& sizes) {
+                              const kernels::plan::Sizes& given) {
   const kernels::PathEntry entry =
       path == kernels::Path::hopper ? kernels::hopper::path_entry() : kernels::portable::path_entry();
+  kernels::plan::Sizes sizes = given;
+  if (sizes.row_type != kernels::plan::RowType::f32) sizes.row_type = entry.many_rows;
   const kernels::Request request = request_of(geometry, call.activations.tokens, path);
   const kernels::plan::Offsets offsets = kernels::plan::offsets_of(geometry, sizes);
   auto workspace = measure::allocate(offsets.bytes + entry.workspace_bytes(request), "workspace");

@@ -175,8 +175,8 @@ TEST_F(SanitizedTest, several_slabs_of_several_chunks_agree_with_the_oracle) {
   options.local_expert_offset = 0;
   options.extra_pitch = 1;
   const Layer layer = draw_layer(options);
-  for (const RowType type : {RowType::f32, RowType::f16}) {
-    SCOPED_TRACE(type == RowType::f32 ? "rows in f32" : "rows in fp16");
+  for (const RowType type : {RowType::f32, RowType::bf16}) {
+    SCOPED_TRACE(type == RowType::f32 ? "rows in f32" : "rows in 16 bits");
     kernels::plan::Sizes sizes = sizes_with_slabs(layer.geometry(), layer.tokens(), 64, 192);
     ASSERT_EQ(2, sizes.slabs);
     ASSERT_EQ(4, sizes.max_chunks);

@@ -187,7 +187,7 @@ OPTIONS = {
     "n_group": ({"n_group": 3}, "n_group: 3"),
     "topk_group": ({"topk_group": 5}, "geometry.topk_group: 5, expected 1 to 4"),
     "huge": ({"top_k": 1 << 40}, "top_k: 1099511627776, expected a number of 32 bits"),
-    "backend_name": ({"backend": "fast"}, 'backend: "fast", expected auto, cpu, portable, hopper'),
+    "backend_name": ({"backend": "fast"}, 'backend: "fast", expected auto, cpu, portable, hopper, blackwell'),
     "backend_elsewhere": ({"backend": "hopper"}, "options.backend: "),
 }
 

@@ -37,8 +37,18 @@ def test_flashinfer_benchs_model_takes_it(models, tmp_path, form):
     assert "run" in solution.get_entry_source().content
 
 
-def test_the_cuda_form_is_what_the_workspace_has(models, tmp_path):
-    solution = models.solution.Solution.model_validate_json(packed(tmp_path, "--form", "cuda").read_text())
+# Of kernels/, what each form of the workspace leaves out: needs a package, or stands in for what needs it.
+TRTLLM = {"blackwell/trtllm/configs.cu"}
+CUTLASS = {"blackwell/cutlass/grouped.cuh", "blackwell/cutlass/tiles.cu"} | {
+    f"blackwell/cutlass/tile_{tile}.cu"
+    for tile in ("64x128", "64x256", "128x128", "256x128", "swapped_128x16", "swapped_128x32")
+}
+NO_CUTLASS = {"blackwell/cutlass/no_tiles.cu"}
+
+
+@pytest.mark.parametrize("options, left_out", [([], TRTLLM | CUTLASS), (["--arch", "sm_100a"], TRTLLM | NO_CUTLASS)])
+def test_the_cuda_form_is_what_the_workspace_has(models, tmp_path, options, left_out):
+    solution = models.solution.Solution.model_validate_json(packed(tmp_path, "--form", "cuda", *options).read_text())
     assert solution.spec.binding == models.solution.SupportedBindings.TVM_FFI
     sources = {source.path: source.content for source in solution.sources}
     kernels = {
@@ -47,7 +57,28 @@ def test_the_cuda_form_is_what_the_workspace_has(models, tmp_path):
         for file in (ROOT / "kernels").rglob("*")
         if file.suffix in (".cu", ".cuh", ".h", ".cpp")
     }
-    assert sources == kernels | {"moe.cu": (ROOT / "solution/moe.cu").read_text()}
+    assert left_out < set(kernels)
+    expected = {path: text for path, text in kernels.items() if path not in left_out}
+    assert sources == expected | {"moe.cu": (ROOT / "solution/moe.cu").read_text()}
+
+
+def said(folder, *options):
+    """What the command prints, and how it ends."""
+    command = [sys.executable, "-m", "blockmoe", "pack-solution", *options, str(folder / "solution.json")]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def test_for_sm_100a_it_says_what_the_runners_compiler_must_be_told(tmp_path):
+    lines = said(tmp_path, "--form", "cuda", "--arch", "sm_100a").stdout.splitlines()
+    assert lines[1] == "export TVM_FFI_CUDA_ARCH_LIST=10.0a"
+    assert re.fullmatch(r"export NVCC_APPEND_FLAGS='--expt-relaxed-constexpr -I\S+/include'", lines[2])
+
+
+def test_only_what_is_compiled_has_an_architecture(tmp_path):
+    ended = said(tmp_path, "--form", "python", "--arch", "sm_100a")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "--arch: sm_100a with --form python, expected --form cuda" in ended.stderr
+    assert not (tmp_path / "solution.json").exists()
 
 
 def test_no_two_files_of_the_kernels_get_one_name():

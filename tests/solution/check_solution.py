@@ -1,6 +1,10 @@
 """The runner workspace compiles and links as a runner builds it, and depends on nothing that a runner lacks.
 
-Usage: check_solution.py NVCC TOOLS_FOLDER WORK_FOLDER
+Usage: check_solution.py NVCC TOOLS_FOLDER WORK_FOLDER [PACKAGE_FOLDER]
+
+With the package's folder (python/blockmoe) it is the workspace for sm_100a, compiled with what the package says that a runner's compiler
+must be told; of its files, those that the other workspace has not are looked at, and of the six tiles, which take a minute and a half
+each, one.
 
 nvcc gets the flags of TVM-FFI's stock builder (-std=c++17 -O2, the workspace and TVM-FFI's headers as include folders). That
 builder compiles .cpp files without the toolkit's headers, so there must be none. Most kernels are compiled to PTX only and not
@@ -8,12 +12,16 @@ optimised, for the time that it takes; one of each kind gets machine code too.
 """
 
 import importlib.util
+import os
 import pathlib
 import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+
+# Of the workspace for sm_100a: what takes part in a call on a B200, and no file of the other workspace's test.
+FOR_SM_100A = ("blackwell/cutlass/tiles.cu", "blackwell/cutlass/tile_swapped_128x16.cu", "blackwell/arguments.cu", "blackwell/gather.cu")
 
 # What a runner may ask for: a data center's Ampere, Hopper, Blackwell. hopper's kernels are for one of them, and must compile,
 # to a trap, for the others.
@@ -40,7 +48,8 @@ def foreign_includes(folder: pathlib.Path, files: list[pathlib.Path]) -> list[st
         found += [f"{file}: {name}" for name in re.findall(r'#include "([^"]+)"', text) if not (folder / name).exists()]
         for name in re.findall(r"#include <([^>]+)>", text):
             toolkit = name.startswith(("cuda", "nvtx3/")) or "/" not in name
-            if not toolkit and not (name.startswith("tvm/ffi/") and file.name == "moe.cu"):
+            cutlass = file.name == "grouped.cuh" and name.startswith(("cutlass/", "cute/"))
+            if not toolkit and not cutlass and not (name.startswith("tvm/ffi/") and file.name == "moe.cu"):
                 found.append(f"{file}: {name}")
     return found
 
@@ -71,10 +80,32 @@ def link(nvcc: str, folder: pathlib.Path, sources: list[pathlib.Path]) -> str:
     return "" if b"__tvm_ffi_run" in library.read_bytes() else "moe.cu: no entry `run`"
 
 
+def compile_for_sm_100a(nvcc: str, folder: pathlib.Path, package: pathlib.Path, file: str) -> str:
+    """As TVM-FFI's builder does on a machine without a GPU; the compiler's complaints, or nothing."""
+    spec = importlib.util.spec_from_file_location("pack", package / "_pack_solution.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    told = module.environment("sm_100a")
+    number = told["TVM_FFI_CUDA_ARCH_LIST"].replace(".", "")
+    flags = ["-std=c++17", "-O2", "-Xcompiler", "-fPIC", f"-gencode=arch=compute_{number},code=sm_{number}", f"-I{folder}"]
+    command = [nvcc, *flags, "-c", str(folder / file), "-o", str(object_of(folder, pathlib.Path(file)))]
+    environment = {**os.environ, "NVCC_APPEND_FLAGS": told["NVCC_APPEND_FLAGS"]}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return f"{file}: does not compile\n{ended.stderr}" if ended.returncode != 0 else ""
+
+
 def main() -> int:
     nvcc, tools, work = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
     sys.path.insert(0, tools)
     from pack_solution import pack  # noqa: PLC0415: the tools' folder is an argument
+
+    if len(sys.argv) == 5:
+        faults = [f"{fault}: a runner does not have it" for fault in foreign_includes(work, pack(work, "sm_100a"))]
+        with ThreadPoolExecutor(2) as pool:
+            results = pool.map(lambda file: compile_for_sm_100a(nvcc, work, pathlib.Path(sys.argv[4]), file), FOR_SM_100A)
+            faults += [fault for fault in results if fault]
+        print("\n".join(faults) if faults else f"{len(FOR_SM_100A)} files compile for sm_100a")
+        return 1 if faults else 0
 
     files = pack(work)
     faults = [f"{fault}: a runner does not have it" for fault in foreign_includes(work, files)]

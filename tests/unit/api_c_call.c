@@ -1,10 +1,10 @@
 #include "api_c_call.h"
 
-/* The structs as version 0.1 laid them out. */
+/* The structs as version 0.1 laid them out, and what has been added since. */
 _Static_assert(sizeof(blockmoe_error) == 1024, "blockmoe_error");
 _Static_assert(sizeof(blockmoe_device_info) == 88, "blockmoe_device_info");
 _Static_assert(sizeof(blockmoe_geometry) == 40, "blockmoe_geometry");
-_Static_assert(sizeof(blockmoe_options) == 28, "blockmoe_options");
+_Static_assert(sizeof(blockmoe_options) == 52, "blockmoe_options");
 _Static_assert(sizeof(blockmoe_tensor) == 88, "blockmoe_tensor");
 _Static_assert(sizeof(blockmoe_weights) == 456, "blockmoe_weights");
 _Static_assert(sizeof(blockmoe_activations) == 272, "blockmoe_activations");

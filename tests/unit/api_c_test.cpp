@@ -64,6 +64,11 @@ TEST_F(ApiC, runs) {
   call_.options.max_threads = 2;
   call_.options.pruning.max_local_picks = 3;
   call_.options.pruning.min_weight_share = 0.25F;
+  call_.options.policy = BLOCKMOE_POLICY_REFERENCE_B200;
+  call_.options.no_trtllm_gemm1 = 1;
+  call_.options.no_trtllm_gemm2 = 1;
+  call_.options.mma_gemm2_m_threshold = 33;
+  call_.options.trtllm_gemm2_m_threshold = 44;
   EXPECT_EQ(c_call_run(&call_, &error_), BLOCKMOE_OK);
   EXPECT_EQ(error_.code, BLOCKMOE_OK);
   EXPECT_STREQ(error_.message, "");
@@ -72,6 +77,11 @@ TEST_F(ApiC, runs) {
   EXPECT_EQ(fakes().request.options.max_threads, 2);
   EXPECT_EQ(fakes().request.options.pruning.max_local_picks, 3);
   EXPECT_EQ(fakes().request.options.pruning.min_weight_share, 0.25F);
+  EXPECT_EQ(fakes().request.options.policy, Policy::reference_b200);
+  EXPECT_EQ(fakes().request.options.no_trtllm_gemm1, 1);
+  EXPECT_EQ(fakes().request.options.no_trtllm_gemm2, 1);
+  EXPECT_EQ(fakes().request.options.mma_gemm2_m_threshold, 33);
+  EXPECT_EQ(fakes().request.options.trtllm_gemm2_m_threshold, 44);
   EXPECT_EQ(fakes().weights.local_expert_offset, 32);
   EXPECT_EQ(fakes().weights.routed_scaling_factor, 2.5F);
   EXPECT_TRUE(fakes().weights.gate_first);
@@ -140,6 +150,11 @@ TEST_F(ApiC, initialisers_hold_the_defaults_of_the_cpp_structs) {
   EXPECT_EQ(call_.options.max_threads, options.max_threads);
   EXPECT_EQ(call_.options.pruning.max_local_picks, options.pruning.max_local_picks);
   EXPECT_EQ(call_.options.pruning.min_weight_share, options.pruning.min_weight_share);
+  EXPECT_EQ(call_.options.policy, static_cast<std::int32_t>(options.policy));
+  EXPECT_EQ(call_.options.no_trtllm_gemm1, options.no_trtllm_gemm1);
+  EXPECT_EQ(call_.options.no_trtllm_gemm2, options.no_trtllm_gemm2);
+  EXPECT_EQ(call_.options.mma_gemm2_m_threshold, options.mma_gemm2_m_threshold);
+  EXPECT_EQ(call_.options.trtllm_gemm2_m_threshold, options.trtllm_gemm2_m_threshold);
   EXPECT_EQ(blockmoe_weights_init().routed_scaling_factor, Weights().routed_scaling_factor);
   EXPECT_EQ(blockmoe_weights_init().local_expert_offset, Weights().local_expert_offset);
 }
@@ -312,7 +327,7 @@ TEST_F(ApiC, sizes_that_no_version_has_are_refused) {
   expect_refused(blockmoe_plan_create(&call_.geometry, 16, &wrong.device, nullptr, &plan, &error_),
                  expected("device", 88));
   expect_refused(blockmoe_plan_create(&call_.geometry, 16, &call_.device, &wrong.options, &plan, &error_),
-                 expected("options", 28));
+                 expected("options", sizeof(Options)));
   expect_refused(blockmoe_plan_bind(plan_, &wrong.weights, &bound, &error_), expected("weights", 456));
   expect_refused(blockmoe_bound_plan_run(bound_, &wrong.activations, &call_.output, workspace_, sizeof workspace_,
                                          nullptr, &error_),

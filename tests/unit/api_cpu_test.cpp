@@ -201,7 +201,7 @@ TEST_F(ApiCpu, a_bound_plan_serves_several_threads_at_once) {
 }
 
 TEST_F(ApiCpu, does_not_take_gpu_backends_for_the_cpu) {
-  for (const Backend backend : {Backend::portable, Backend::hopper}) {
+  for (const Backend backend : {Backend::portable, Backend::hopper, Backend::blackwell}) {
     options_.backend = backend;
     const Status status = Plan::create(geometry_, kTokens, query_device({}).value(), options_).status();
     EXPECT_EQ(status.code(), StatusCode::unsupported);

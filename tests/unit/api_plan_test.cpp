@@ -217,6 +217,12 @@ TEST_F(ApiBackend, an_explicit_choice_is_kept) {
   EXPECT_EQ(made.explain(), "a fake\n");
 }
 
+TEST_F(ApiBackend, automatic_says_why_it_passed_over_faster_ones_for_the_device) {
+  EXPECT_EQ(plan(gpu(89), Backend::automatic).value().explain(), "a fake\nnot hopper: it needs sm_90\n");
+  EXPECT_EQ(plan(gpu(90), Backend::automatic).value().explain(), "a fake\n");
+  EXPECT_EQ(plan(call_.device, Backend::automatic).value().explain(), "a fake\n");
+}
+
 TEST_F(ApiBackend, a_choice_that_cannot_run_says_why) {
   const Status hopper = plan(gpu(89), Backend::hopper).status();
   EXPECT_EQ(hopper.code(), StatusCode::unsupported);
@@ -249,6 +255,10 @@ TEST_F(ApiBackend, gets_the_whole_request) {
   Options options;
   options.max_sms = 37;
   options.max_threads = 3;
+  options.policy = Policy::trtllm;
+  options.no_trtllm_gemm1 = 1;
+  options.mma_gemm2_m_threshold = 5;
+  options.trtllm_gemm2_m_threshold = 6;
   ASSERT_TRUE(Plan::create(geometry, 99, device, options).ok());
   const api::PlanRequest& got = fakes().request;
   EXPECT_EQ(got.geometry, (contract::Geometry{.hidden = 256,
@@ -263,6 +273,11 @@ TEST_F(ApiBackend, gets_the_whole_request) {
   EXPECT_EQ(got.device.sm_count, 132);
   EXPECT_EQ(got.options.max_sms, 37);
   EXPECT_EQ(got.options.max_threads, 3);
+  EXPECT_EQ(got.options.policy, Policy::trtllm);
+  EXPECT_EQ(got.options.no_trtllm_gemm1, 1);
+  EXPECT_EQ(got.options.no_trtllm_gemm2, 0);
+  EXPECT_EQ(got.options.mma_gemm2_m_threshold, 5);
+  EXPECT_EQ(got.options.trtllm_gemm2_m_threshold, 6);
 }
 
 TEST_F(ApiBackend, tells_the_workspace_it_needs) {

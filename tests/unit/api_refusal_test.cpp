@@ -134,8 +134,8 @@ const std::vector<Refusal> kPlanRefusals = {
        c.device.compute_capability = 90;
      },
      "device.shared_memory_per_block: 0, expected 1 or more"},
-    {"backend_negative", [](Call& c) { c.options.backend = Backend{-1}; }, "options.backend: -1, expected 0 to 3"},
-    {"backend_unknown", [](Call& c) { c.options.backend = Backend{4}; }, "options.backend: 4, expected 0 to 3"},
+    {"backend_negative", [](Call& c) { c.options.backend = Backend{-1}; }, "options.backend: -1, expected 0 to 4"},
+    {"backend_unknown", [](Call& c) { c.options.backend = Backend{5}; }, "options.backend: 5, expected 0 to 4"},
     {"max_sms_negative", [](Call& c) { c.options.max_sms = -1; }, "options.max_sms: -1, expected 0 or more"},
     {"max_threads_negative", [](Call& c) { c.options.max_threads = -1; },
      "options.max_threads: -1, expected 0 or more"},
@@ -149,14 +149,23 @@ const std::vector<Refusal> kPlanRefusals = {
      "options.pruning.min_weight_share: 1, expected at least 0 and below 1"},
     {"pruning_share_nan", [](Call& c) { c.options.pruning.min_weight_share = std::numeric_limits<float>::quiet_NaN(); },
      "options.pruning.min_weight_share: nan, expected at least 0 and below 1"},
+    {"policy_negative", [](Call& c) { c.options.policy = Policy{-1}; }, "options.policy: -1, expected 0 to 3"},
+    {"policy_unknown", [](Call& c) { c.options.policy = Policy{4}; }, "options.policy: 4, expected 0 to 3"},
+    {"no_trtllm_gemm1", [](Call& c) { c.options.no_trtllm_gemm1 = 2; }, "options.no_trtllm_gemm1: 2, expected 0 to 1"},
+    {"no_trtllm_gemm2", [](Call& c) { c.options.no_trtllm_gemm2 = -1; },
+     "options.no_trtllm_gemm2: -1, expected 0 to 1"},
+    {"mma_gemm2_m_threshold", [](Call& c) { c.options.mma_gemm2_m_threshold = -1; },
+     "options.mma_gemm2_m_threshold: -1, expected 0 or more"},
+    {"trtllm_gemm2_m_threshold", [](Call& c) { c.options.trtllm_gemm2_m_threshold = -1; },
+     "options.trtllm_gemm2_m_threshold: -1, expected 0 or more"},
     {"geometry_size_0", [](Call& c) { c.geometry.struct_size = 0; },
      "geometry.struct_size: 0, expected 40 or another version's size, as the struct's initialiser sets it"},
     {"device_size_too_small", [](Call& c) { c.device.struct_size = 84; },
      "device.struct_size: 84, expected 88 or another version's size, as the struct's initialiser sets it"},
     {"options_size_of_garbage", [](Call& c) { c.options.struct_size = 0xcccccccc; },
-     "options.struct_size: 3435973836, expected 28 or another version's size, as the struct's initialiser sets it"},
+     "options.struct_size: 3435973836, expected 52 or another version's size, as the struct's initialiser sets it"},
     {"options_size_no_multiple", [](Call& c) { c.options.struct_size = 22; },
-     "options.struct_size: 22, expected 28 or another version's size, as the struct's initialiser sets it"},
+     "options.struct_size: 22, expected 52 or another version's size, as the struct's initialiser sets it"},
 };
 
 INSTANTIATE_TEST_SUITE_P(table, ApiPlanRefusal, testing::ValuesIn(kPlanRefusals), name_of);
@@ -623,8 +632,8 @@ TEST(ApiRefusal, a_field_of_a_later_version_that_is_set_is_unsupported) {
   const Status status = Plan::create(call.geometry, 16, call.device, longer.options).status();
   EXPECT_EQ(status.code(), StatusCode::unsupported);
   EXPECT_EQ(status.message(),
-            "options: has 32 bytes with a field set past byte 28, expected zeros there (blockmoe " BLOCKMOE_VERSION
-            " knows 28 bytes)");
+            "options: has 56 bytes with a field set past byte 52, expected zeros there (blockmoe " BLOCKMOE_VERSION
+            " knows 52 bytes)");
   EXPECT_EQ(fakes().plans, 0);
 }
 

@@ -32,18 +32,25 @@ const std::vector<std::int64_t>& token_counts() {
   return all;
 }
 
+constexpr RowType kTypes[] = {RowType::f32, RowType::bf16, RowType::f16};  // of rows too many for f32
+
 TEST(Sizes, workspace_of_deepseek_v3_stays_below_450_mb_at_any_t) {
-  for (const std::int64_t tokens : token_counts())
-    EXPECT_LT(workspace_bytes(Geometry{}, tokens), 450'000'000U) << tokens;
+  for (const RowType many : kTypes) {
+    for (const std::int64_t tokens : token_counts()) {
+      EXPECT_LT(workspace_bytes(Geometry{}, tokens, many), 450'000'000U) << tokens;
+    }
+  }
 }
 
 TEST(Sizes, a_larger_plan_has_room_for_every_smaller_call) {
   for (const Geometry& g : geometries()) {
-    for (const std::int64_t most : token_counts()) {
-      const std::size_t room = workspace_bytes(g, most);
-      for (const std::int64_t tokens : token_counts()) {
-        if (tokens > most) break;
-        ASSERT_LE(offsets_of(g, sizes_of(g, tokens)).bytes, room) << tokens << " of " << most;
+    for (const RowType many : kTypes) {
+      for (const std::int64_t most : token_counts()) {
+        const std::size_t room = workspace_bytes(g, most, many);
+        for (const std::int64_t tokens : token_counts()) {
+          if (tokens > most) break;
+          ASSERT_LE(offsets_of(g, sizes_of(g, tokens, many)).bytes, room) << tokens << " of " << most;
+        }
       }
     }
   }
@@ -51,7 +58,7 @@ TEST(Sizes, a_larger_plan_has_room_for_every_smaller_call) {
 
 TEST(Sizes, ordinary_routing_to_16384_tokens_is_one_chunk) {
   for (std::int64_t tokens = 1; tokens <= 16384; ++tokens) {
-    const Sizes s = sizes_of(Geometry{}, tokens);
+    const Sizes s = sizes_of(Geometry{}, tokens, tokens % 2 == 0 ? RowType::bf16 : RowType::f16);
     ASSERT_EQ(1, s.slabs) << tokens;
     // DeepSeek-V3 has one local pick a token on average; half as many more are room to spare.
     ASSERT_GE(s.row_capacity, std::min(tokens + tokens / 2, tokens * 8)) << tokens;
@@ -109,8 +116,9 @@ TEST(Sizes, no_routing_needs_more_chunks_than_are_launched) {
 
 TEST(Sizes, only_large_calls_keep_rows_in_16_bits) {
   EXPECT_EQ(RowType::f32, sizes_of(Geometry{}, 512).row_type);
-  EXPECT_EQ(RowType::f16, sizes_of(Geometry{}, 513).row_type);
-  EXPECT_EQ(RowType::f16, sizes_of(Geometry{}, 14107).row_type);
+  EXPECT_EQ(RowType::bf16, sizes_of(Geometry{}, 513).row_type);
+  EXPECT_EQ(RowType::f16, sizes_of(Geometry{}, 14107, RowType::f16).row_type);
+  EXPECT_EQ(RowType::f32, sizes_of(Geometry{}, 512, RowType::f16).row_type);
 }
 
 TEST(Sizes, rows_in_f32_fit_the_budget_and_a_part_of_l2) {
