@@ -22,7 +22,7 @@ DeviceCall part_of(const Layer& layer, std::int64_t first, std::int64_t tokens) 
   a.routing_logits = static_cast<const char*>(a.routing_logits) + first * a.routing_logits_pitch * logit_bytes;
   a.hidden += first * a.hidden_pitch;
   a.hidden_scale += first;
-  a.output += first * a.output_pitch;
+  a.output = static_cast<char*>(a.output) + first * a.output_pitch * a.output_bytes();
   return part;
 }
 
