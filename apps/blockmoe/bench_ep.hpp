@@ -26,8 +26,8 @@ namespace blockmoe::cli {
 struct EpBenchOptions {
   std::int32_t ranks = 2;
   std::vector<std::int64_t> tokens;  // of a rank
-  std::int32_t pieces = 1;
-  std::int32_t comm_sms = 0;  // 0: the library's choice
+  std::int32_t pieces = 0;           // of an exchange; 0: the library's choice
+  std::int32_t comm_sms = 0;         // left to NCCL, at least
   int runs = 30;
   bool fault = false;  // in the end one rank doesn't call
 };
