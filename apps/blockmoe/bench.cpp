@@ -134,9 +134,9 @@ int run_ep_bench(const BenchOptions& o, const std::string& command) {
   report.date = utc_timestamp();
   report.commit = o.commit;
   report.command = command;
-  if (!o.quiet) fmt::print("{}", ep_bench_header());
-  measure_ep(options, o.backend.plan_options(), report, [](const EpBenchRow& row) {
-    fmt::print("{}", ep_bench_line(row));
+  measure_ep(options, o.backend.plan_options(), report, [&](const EpBenchRow& row) {
+    if (o.quiet) return;
+    fmt::print("{}{}", report.rows.size() == 1 ? ep_bench_header() : "", ep_bench_line(row));
     std::fflush(stdout);
   });
   if (!report.fault.empty()) fmt::print("fault: {}\n", report.fault);

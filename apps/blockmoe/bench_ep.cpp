@@ -64,7 +64,7 @@ struct Shared {
   const EpBenchOptions& options;
   const Options& plan_options;
   EpBenchReport& report;
-  void (*done)(const EpBenchRow&);
+  const std::function<void(const EpBenchRow&)>& done;
   const workload::Inputs& inputs;       // kDrawnExperts experts, the tokens of all ranks at the largest T
   const std::vector<float>& w13_scale;  // [E, ...], of all experts
   const std::vector<float>& w2_scale;
@@ -412,7 +412,7 @@ std::vector<float> scales_of(std::int64_t count, workload::DrawStream stream) {
 }  // namespace
 
 void measure_ep(const EpBenchOptions& options, const Options& plan_options, EpBenchReport& report,
-                void (*done)(const EpBenchRow&)) {
+                const std::function<void(const EpBenchRow&)>& done) {
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess) devices = 0;
   if (devices < options.ranks)
@@ -466,7 +466,7 @@ void measure_ep(const EpBenchOptions& options, const Options& plan_options, EpBe
 
 namespace blockmoe::cli {
 
-void measure_ep(const EpBenchOptions&, const Options&, EpBenchReport&, void (*)(const EpBenchRow&)) {
+void measure_ep(const EpBenchOptions&, const Options&, EpBenchReport&, const std::function<void(const EpBenchRow&)>&) {
   throw InputError("this build has no GPU backends, and bench measures on a GPU");
 }
 

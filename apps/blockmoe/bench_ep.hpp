@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -59,7 +60,7 @@ struct EpBenchReport {
 // Fills all but date, commit and command. `done` is called with each row. Throws InputError where there are fewer GPUs, no NCCL or
 // no CUDA in this build. A rank that fails ends the process: the others wait for it.
 void measure_ep(const EpBenchOptions& options, const Options& plan_options, EpBenchReport& report,
-                void (*done)(const EpBenchRow&));
+                const std::function<void(const EpBenchRow&)>& done);
 
 nlohmann::ordered_json to_json(const EpBenchReport& report);
 std::string ep_bench_header();
