@@ -11,16 +11,18 @@ import pytest
 
 from frameworks import TENSORS, NumPy, arguments
 from processes import NoHosts, die, pull_cable, run_ranks, separate_hosts, stand_still
-from reference import GATE_CPU, random_layer, reference, relative_error
+from reference import GATE_CPU, GATE_CUDA, random_layer, reference, relative_error
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make test-python-torch installs it)")
 
 import blockmoe  # noqa: E402
+from blockmoe import _core  # noqa: E402
 from blockmoe._expert_map import ExpertMap  # noqa: E402
 from blockmoe._expert_parallel_cpu import CpuLayer  # noqa: E402
 from blockmoe.expert_parallel import EpGroup, RankError  # noqa: E402
 
-EXPERTS, HIDDEN, INTERMEDIATE = 16, 256, 128
+EXPERTS, HIDDEN, INTERMEDIATE = 16, 256, 128  # as random_layer() makes them
+GEOMETRY = {"experts": EXPERTS, "hidden": HIDDEN, "intermediate": INTERMEDIATE, "top_k": 4, "n_group": 4, "topk_group": 2}
 WAYS = ("gather", "exchange")
 TIMEOUT = datetime.timedelta(seconds=2)  # of the tests of faults
 
@@ -29,22 +31,21 @@ TIMEOUT = datetime.timedelta(seconds=2)  # of the tests of faults
 
 def made_group(rank, *, maps=None, **options):
     """An EpGroup of the layers that random_layer() makes."""
-    sizes = {"experts": EXPERTS, "hidden": HIDDEN, "intermediate": INTERMEDIATE, "top_k": 4, "n_group": 4, "topk_group": 2}
     expert_map = maps[rank] if maps else None
-    return EpGroup(None, **({"max_tokens": 64, "max_threads": 1, "expert_map": expert_map} | sizes | options))
+    return EpGroup(None, **({"max_tokens": 64, "max_threads": 1, "expert_map": expert_map} | GEOMETRY | options))
 
 
-def bound_layer(rank, layer, group, *, maps=None):
+def bound_layer(rank, layer, group, *, maps=None, device="cpu"):
     count = EXPERTS // torch.distributed.get_world_size()
     held = list(maps[rank]) if maps else list(range(count * rank, count * rank + count))
     weights = {
-        name: torch.from_numpy(getattr(layer, name)[held])
+        name: torch.from_numpy(getattr(layer, name)[held]).to(device)
         for name in ("gemm1_weights", "gemm1_weights_scale", "gemm2_weights", "gemm2_weights_scale")
     }
     return group.bind(
         blockmoe.Weights(
             **weights,
-            routing_bias=torch.from_numpy(layer.routing_bias),
+            routing_bias=torch.from_numpy(layer.routing_bias).to(device),
             local_expert_offset=group.local_expert_offset,
             routed_scaling_factor=layer.routed_scaling_factor,
         )
@@ -156,6 +157,23 @@ def test_a_rows_bits_do_not_depend_on_the_other_tokens_of_a_step():
             np.testing.assert_array_equal(output, steps[0])
 
 
+def run_two_groups(rank, layer):
+    """Bits of this rank's rows, ranks 0 and 2 being one layer and 1 and 3 another."""
+    pairs = [torch.distributed.new_group(pair) for pair in ([0, 2], [1, 3])]
+    group = EpGroup(pairs[rank % 2], 64, max_threads=1, **GEOMETRY)
+    held = slice(8 * (rank // 2), 8 * (rank // 2) + 8)
+    weights = [torch.from_numpy(getattr(layer, name)[held]) for name in TENSORS[4:]]
+    bias = torch.from_numpy(layer.routing_bias)
+    bound = group.bind(blockmoe.Weights(*weights, bias, group.local_expert_offset, layer.routed_scaling_factor))
+    return bits_of(bound.run(*step_of(layer, 3 * rank, 3 * rank + 3)))
+
+
+def test_a_group_may_be_some_of_all_ranks():
+    layer = random_layer(12)
+    rows = np.concatenate(results_of(run_ranks(4, run_two_groups, layer)))
+    assert relative_error(bits_as_values(rows), one_process(layer)) < GATE_CPU
+
+
 def run_in_other_types(rank, layer):
     """Whether a step gives the bits of the first one: into a given output, of logits in bf16, of uint8, of strided tensors."""
     one = made_layer(rank, layer)
@@ -193,6 +211,47 @@ def test_holders_of_an_expert_take_turns_from_the_tokens_rank_on():
         turns = [(home + token) % 3 for token in range(4)]
         assert computing.tolist() == [[turn, 0, 2] for turn in turns]
         assert numbers.tolist() == [[(1, 0, 0)[turn], 0, 1] for turn in turns]
+
+
+# ---- on GPUs
+
+
+def run_on_gpus(rank, layer, tokens, maps):
+    """[way][repetition] -> bits of this rank's rows"""
+    device = f"cuda:{rank}"
+    torch.cuda.set_device(rank)
+    step = [tensor.to(device) for tensor in own_step(rank, layer, tokens)]
+    outputs = []
+    for way in WAYS:
+        group = made_group(rank, maps=maps, way=way, device=device)
+        one = bound_layer(rank, layer, group, maps=maps, device=device)
+        both = [one.run(*step) for _ in range(2)]
+        group.check()
+        outputs.append([bits_of(output.cpu()) for output in both])
+    return outputs
+
+
+@pytest.mark.parametrize("maps", [None, [range(11), range(15, 4, -1)]], ids=["without_a_map", "replicas"])
+@pytest.mark.parametrize("tokens", [[9], [5, 9], [0, 7]], ids=str)
+def test_the_rows_of_ranks_on_gpus_are_the_references(tokens, maps):
+    if torch.cuda.device_count() < len(tokens):
+        pytest.skip(f"{len(tokens)} CUDA devices are needed, {torch.cuda.device_count()} here")
+    if maps and len(tokens) == 1:
+        pytest.skip("a map of two ranks")
+    layer = random_layer(sum(tokens))
+    results = results_of(run_ranks(len(tokens), run_on_gpus, layer, tokens, maps))
+    for way in range(2):
+        first, again = (np.concatenate([rank[way][i] for rank in results]) for i in range(2))
+        np.testing.assert_array_equal(again, first)
+        assert relative_error(bits_as_values(first), reference(layer)) < GATE_CUDA
+
+
+def test_the_librarys_group_says_what_it_can_not_connect():
+    sizes = (4, 16, 256, 128, 8, 4, 4, 2)
+    with pytest.raises(ValueError, match="^device: (cpu|this build)"):
+        _core.make_ep_group(1, *sizes, "cpu", 0, False, 0, 0, 1000, [0, 1], lambda calls: None, lambda rank: 0)
+    with pytest.raises(ValueError, match="^expert_map: 4294967296, expected a number of 32 bits"):
+        _core.make_ep_group(1, *sizes, "cpu", 0, False, 0, 0, 1000, [2**32], lambda calls: None, lambda rank: 0)
 
 
 # ---- a NaN stays where it is
@@ -288,7 +347,10 @@ def test_weights_of_another_offset_are_refused():
 # ---- a call that is refused
 
 CALLS = {
-    "too_many_tokens": (lambda a, b, c: (a.repeat(13, 1), b.repeat(13, 1), c.repeat(1, 13)), "hidden_states: 65 tokens, expected 0 to 64"),
+    "too_many_tokens": (
+        lambda a, b, c: (a.repeat(13, 1), b.repeat(13, 1), c.repeat(1, 13)),
+        "hidden_states: 65 tokens, expected 0 to 64",
+    ),
     "logits_shape": (lambda a, b, c: (a[:, 1:], b, c), "routing_logits: shape [5, 15], expected [5, 16]"),
     "logits_type": (lambda a, b, c: (a.double(), b, c), "routing_logits: type torch.float64, expected torch.float32"),
     "hidden_type": (lambda a, b, c: (a, b.float(), c), "hidden_states: type torch.float32, expected torch.float8_e4m3fn or"),
@@ -297,6 +359,24 @@ CALLS = {
     "scale_tokens": (lambda a, b, c: (a, b, c[:, 1:]), "hidden_states_scale: shape [2, 4], expected [2, 5]"),
     "no_tensor": (lambda a, b, c: (a.numpy(), b, c), "routing_logits: ndarray, expected a torch.Tensor"),
 }
+
+
+def refuse_twice(rank, layer):
+    one = made_layer(rank, layer)
+    step = step_of(layer, 0, 4)
+    messages = []
+    for columns in (1, 2):
+        try:
+            one.run(step[0][:, columns if rank == 0 else 0 :], *step[1:])
+        except (ValueError, RankError) as error:
+            messages.append(str(error))
+    return messages
+
+
+def test_each_refusal_is_told_in_its_own_words():
+    own, told = results_of(run_ranks(2, refuse_twice, random_layer(4)))
+    assert own == [f"routing_logits: shape [4, {columns}], expected [4, 16]" for columns in (15, 14)]
+    assert told == [f"rank 0 refused its arguments: {message}" for message in own]
 
 
 def refuse_once(rank, case):
@@ -339,7 +419,10 @@ def run_apart(rank, layer, apart):
 @pytest.mark.parametrize(
     "apart, messages",
     {
-        "layer": ["rank 1: runs layer 2 of the group, expected 1 as here", "rank 0: runs layer 1 of the group, expected 2 as here"],
+        "layer": [
+            "rank 1: runs layer 2 of the group, expected 1 as here",
+            "rank 0: runs layer 1 of the group, expected 2 as here",
+        ],
         "most_tokens": ["rank 1: most_tokens 9, expected 8 as here", "rank 0: most_tokens 8, expected 9 as here"],
     }.items(),
 )
