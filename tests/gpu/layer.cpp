@@ -4,6 +4,7 @@
 #include <cstring>
 #include <random>
 
+#include "blackwell/blackwell.h"
 #include "contract/e4m3.h"
 #include "hopper/hopper.h"
 #include "measure/cuda_check.hpp"
@@ -82,6 +83,17 @@ void describe(const Layer& layer, contract::Weights* w, contract::Activations* a
   a->hidden_pitch = layer.hidden_pitch();
   a->hidden_scale_pitch = layer.hidden_scale_pitch();
   a->output_pitch = layer.output_pitch();
+}
+
+kernels::PathEntry entry_of(kernels::Path path) {
+  switch (path) {
+    case kernels::Path::blackwell:
+      return kernels::blackwell::path_entry();
+    case kernels::Path::hopper:
+      return kernels::hopper::path_entry();
+    default:
+      return kernels::portable::path_entry();
+  }
 }
 
 kernels::Request request_of(const contract::Geometry& geometry, std::int64_t tokens, kernels::Path path) {
@@ -167,14 +179,14 @@ kernels::Device device_here() {
 std::vector<kernels::Path> paths_here(const contract::Geometry& geometry) {
   std::vector<kernels::Path> paths;
   std::string ignored;
-  for (const kernels::Path path : {kernels::Path::portable, kernels::Path::hopper}) {
+  for (const kernels::Path path : {kernels::Path::portable, kernels::Path::hopper, kernels::Path::blackwell}) {
     if (kernels::supports(request_of(geometry, 1, path), &ignored)) paths.push_back(path);
   }
   return paths;
 }
 
 std::string_view name_of(kernels::Path path) {
-  return path == kernels::Path::hopper ? "hopper" : "portable";
+  return entry_of(path).name;
 }
 
 void run_call(const DeviceCall& call, const contract::Geometry& geometry, kernels::Path path, std::int32_t max_sms) {
@@ -200,8 +212,7 @@ std::vector<std::uint16_t> output_of(const Layer& layer, kernels::Path path, std
 
 void run_call_in_fresh_memory(const DeviceCall& call, const contract::Geometry& geometry, kernels::Path path,
                               const kernels::plan::Sizes& sizes) {
-  const kernels::PathEntry entry =
-      path == kernels::Path::hopper ? kernels::hopper::path_entry() : kernels::portable::path_entry();
+  const kernels::PathEntry entry = entry_of(path);
   const kernels::Request request = request_of(geometry, call.activations.tokens, path);
   const kernels::plan::Offsets offsets = kernels::plan::offsets_of(geometry, sizes);
   auto workspace = measure::allocate(offsets.bytes + entry.workspace_bytes(request), "workspace");
@@ -213,6 +224,7 @@ void run_call_in_fresh_memory(const DeviceCall& call, const contract::Geometry& 
   whole.geometry = geometry;
   whole.weights = call.weights;
   whole.activations = call.activations;
+  whole.call_tokens = call.activations.tokens;
   whole.given_picks = call.given_picks;
   whole.sizes = sizes;
   whole.workspace = kernels::stages::workspace_at(workspace.value().get(), offsets);
