@@ -139,7 +139,13 @@ CUresult launch_kernel_on(cudaStream_t stream, const Kernel& kernel, const Produ
   shape.blockDimY = shape.blockDimZ = 1;
   shape.sharedMemBytes = config->shared_bytes;
   shape.hStream = stream;
-  // An ordinary launch: the kernel would start early, but whether each of its CTAs waits for the one ahead is not for us to see.
+  // A cluster of one, said aloud as the package's own launches do. An ordinary launch otherwise: the kernel would start early, but
+  // whether each of its CTAs waits for the one ahead is not for us to see.
+  CUlaunchAttribute cluster = {};
+  cluster.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+  cluster.value.clusterDim.x = cluster.value.clusterDim.y = cluster.value.clusterDim.z = 1;
+  shape.attrs = &cluster;
+  shape.numAttrs = 1;
   void* parameters[] = {arguments->bytes};
   return call_driver(launch_ex, static_cast<const CUlaunchConfig*>(&shape), kernel.function,
                      static_cast<void**>(parameters), static_cast<void**>(nullptr));
@@ -163,7 +169,6 @@ ProductEntry entry() {
 }
 
 }  // namespace
-
 }  // namespace blockmoe::kernels::blackwell::trtllm
 
 namespace blockmoe::kernels::blackwell {
