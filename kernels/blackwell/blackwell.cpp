@@ -53,10 +53,6 @@ struct Choice {
   plan::TileTable tiles;
   plan::RowType output_types[plan::kProducts] = {plan::RowType::f32, plan::RowType::f32};
   bool may_run[plan::kProducts][plan::kImplementations] = {};
-
-  bool runs(Implementation implementation) const {
-    return may_run[0][index_of(implementation)] || may_run[1][index_of(implementation)];
-  }
 };
 
 plan::ImplementationRule rule_of(const Request& request) {
@@ -136,8 +132,9 @@ std::string explain(const Request& request) {
     text += "trtllm: " + why_not + ": cutlass runs in its place\n";
   }
   for (const Product product : kProductOrder) text += explain_product(request, choice, product);
-  if (choice.output_types[index_of(Product::gemm2)] == plan::RowType::bf16 && choice.runs(Implementation::trtllm)) {
-    text += "rows: gemm2's in bf16, as the cubins write them\n";
+  const plan::RowType usual = plan::sizes_of(request.geometry, request.max_tokens).row_type;
+  if (choice.output_types[index_of(Product::gemm2)] != usual) {
+    text += "rows: gemm2's in bf16, not in f32, as the cubins write them\n";
   }
   return text;
 }
