@@ -18,17 +18,18 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def commands_without_precompiled_headers(build: pathlib.Path) -> list[dict[str, str]]:
-    """GCC's precompiled headers are not clang's; without them, a file that leans on one is found too."""
+def host_commands(build: pathlib.Path) -> list[dict[str, str]]:
+    """Without GCC's precompiled headers, which are not clang's: so a file that leans on one is found too. Without device_on_host: a
+    file that is compiled with it and without is looked at as the rest of the project sees it."""
     entries = json.loads((build / "compile_commands.json").read_text())
+    entries = [entry for entry in entries if "device_on_host" not in entry["command"]]
     for entry in entries:
         entry["command"] = re.sub(r"-Winvalid-pch|-include \S*cmake_pch\.\S*", "", entry["command"])
     return entries
 
 
 def host_files(entries: list[dict[str, str]], build: pathlib.Path) -> list[str]:
-    host = [entry for entry in entries if "device_on_host" not in entry["command"]]
-    files = {pathlib.Path(entry["directory"], entry["file"]).resolve() for entry in host}
+    files = {pathlib.Path(entry["directory"], entry["file"]).resolve() for entry in entries}
     ours = [f for f in files if f.suffix in (".cpp", ".c") and f.is_relative_to(ROOT) and build not in f.parents]
     return sorted(str(f.relative_to(ROOT)) for f in ours)
 
@@ -52,7 +53,7 @@ def main() -> int:
 
     clang_tidy = ROOT / ".venv/bin/clang-tidy"
     build = arguments.build.resolve()
-    entries = commands_without_precompiled_headers(build)
+    entries = host_commands(build)
     files = arguments.files or host_files(entries, build)
     if not files:
         print(f"tidy: no host files in {build}/compile_commands.json", file=sys.stderr)

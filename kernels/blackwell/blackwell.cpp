@@ -51,13 +51,8 @@ const ProductEntry& entry_of(Implementation implementation) {
 struct Choice {
   plan::ImplementationRule rule;
   plan::TileTable tiles;
-  std::int32_t row_padding = 4;
   plan::RowType output_types[plan::kProducts] = {plan::RowType::f32, plan::RowType::f32};
   bool may_run[plan::kProducts][plan::kImplementations] = {};
-
-  bool runs(Implementation implementation) const {
-    return may_run[0][index_of(implementation)] || may_run[1][index_of(implementation)];
-  }
 };
 
 plan::ImplementationRule rule_of(const Request& request) {
@@ -79,7 +74,6 @@ Choice choose(const Request& request, const plan::ImplementationRule& rule, std:
       const bool runs = plan::may_choose(rule, product, implementation, tokens, most_rows);
       c.may_run[index_of(product)][i] = runs;
       if (!runs || implementation == Implementation::mma) continue;
-      c.row_padding = std::max(c.row_padding, entry_of(implementation).row_padding(request));
       // Every implementation of a call's gemm2 writes one type; gemm1's are told apart on the device.
       if (product == Product::gemm2 && !entry_of(implementation).gives(sizes.row_type)) {
         c.output_types[index_of(product)] = plan::RowType::bf16;
@@ -89,12 +83,20 @@ Choice choose(const Request& request, const plan::ImplementationRule& rule, std:
   return c;
 }
 
-std::size_t product_bytes(const Request& request, const Choice& choice) {
-  std::size_t most = 0;
-  for (const ProductEntry& entry : entries()) {
-    if (choice.runs(entry.implementation)) most = std::max(most, entry.workspace_bytes(request));
-  }
+// Of the entries that some call of the plan may run, whatever its T: so that its workspace serves them all.
+template <typename Figure>
+auto most_of_entries(const plan::ImplementationRule& rule, Figure figure) {
+  auto most = figure(entry_of(Implementation::cutlass));
+  if (rule.trtllm_there) most = std::max(most, figure(entry_of(Implementation::trtllm)));
   return most;
+}
+
+std::int32_t row_padding_of(const Request& request, const plan::ImplementationRule& rule) {
+  return most_of_entries(rule, [&](const ProductEntry& entry) { return entry.row_padding(request); });
+}
+
+std::size_t product_bytes(const Request& request, const plan::ImplementationRule& rule) {
+  return most_of_entries(rule, [&](const ProductEntry& entry) { return entry.workspace_bytes(request); });
 }
 
 const char* plan_name(const Request& request) {
@@ -130,8 +132,9 @@ std::string explain(const Request& request) {
     text += "trtllm: " + why_not + ": cutlass runs in its place\n";
   }
   for (const Product product : kProductOrder) text += explain_product(request, choice, product);
-  if (choice.output_types[index_of(Product::gemm2)] == plan::RowType::bf16 && choice.runs(Implementation::trtllm)) {
-    text += "rows: gemm2's in bf16, as the cubins write them\n";
+  const plan::RowType usual = plan::sizes_of(request.geometry, request.max_tokens).row_type;
+  if (choice.output_types[index_of(Product::gemm2)] != usual) {
+    text += "rows: gemm2's in bf16, not in f32, as the cubins write them\n";
   }
   return text;
 }
@@ -164,10 +167,10 @@ std::size_t workspace_bytes(const Request& request) {
   const auto end_of = [&](std::int64_t tokens) {
     const plan::Sizes sizes = plan::sizes_of(request.geometry, tokens);
     const Choice choice = choose(request, rule, tokens);
-    return plan::offsets_of(request.geometry, sizes).inter + workspace_at(nullptr, request.geometry,
-                                                                          sizes_for(sizes, choice), choice.row_padding,
-                                                                          product_bytes(request, choice))
-                                                                 .bytes;
+    return plan::offsets_of(request.geometry, sizes).inter +
+           workspace_at(nullptr, request.geometry, sizes_for(sizes, choice), row_padding_of(request, rule),
+                        product_bytes(request, rule))
+               .bytes;
   };
   const std::size_t end = std::max(end_of(request.max_tokens),
                                    end_of(std::min(request.max_tokens, plan::most_f32_tokens(request.geometry))));
@@ -177,6 +180,8 @@ std::size_t workspace_bytes(const Request& request) {
 struct State {
   Request request;
   plan::ImplementationRule rule;
+  std::int32_t row_padding = 4;
+  std::size_t product_bytes = 0;
   std::shared_ptr<const void> products[plan::kImplementations];
   int mma_stages = 0;
 };
@@ -194,6 +199,8 @@ Error bind(const Plan& plan, const contract::Weights&, std::shared_ptr<const voi
   auto state = std::make_shared<State>();
   state->request = plan.request;
   state->rule = rule_of(plan.request);
+  state->row_padding = row_padding_of(plan.request, state->rule);
+  state->product_bytes = product_bytes(plan.request, state->rule);
   state->mma_stages = portable::ring_stages_of(plan.request.device, plan.request.geometry);
   Error error = kernels_prepared.run(kOnlyVariant, prepare_kernels);
   for (const ProductEntry& entry : entries()) {
@@ -225,7 +232,8 @@ Groups groups_of(const ProductTables& t, std::int32_t tile, std::int32_t experts
 }
 
 // What both products of a chunk have in common, then each one's own.
-ProductCall product_call(const stages::Slab& slab, const Workspace& w, const Choice& choice, Product product) {
+ProductCall product_call(const stages::Slab& slab, const Workspace& w, const Choice& choice, std::int32_t row_padding,
+                         Product product) {
   const contract::Geometry& g = slab.geometry;
   const bool gemm1 = product == Product::gemm1;
   const ProductTables& tables = w.tables[index_of(product)];
@@ -236,8 +244,8 @@ ProductCall product_call(const stages::Slab& slab, const Workspace& w, const Cho
   c.depth = gemm1 ? g.hidden : g.intermediate;
   c.tokens = slab.call_tokens;
   c.most_rows = std::min(slab.sizes.row_capacity, slab.activations.tokens * slab.sizes.picks);
-  c.row_capacity = padded_capacity(g, slab.sizes, choice.row_padding);
-  c.row_padding = choice.row_padding;
+  c.row_capacity = padded_capacity(g, slab.sizes, row_padding);
+  c.row_padding = row_padding;
   c.rows = gemm1 ? w.hidden : w.inter;
   c.row_scale = gemm1 ? w.hidden_scale : w.inter_scale;
   c.weights = gemm1 ? slab.weights.w13 : slab.weights.w2;
@@ -263,10 +271,10 @@ struct ChunkCall {
 
   ChunkCall(const State& state_, const Choice& choice_, const stages::Slab& slab_, std::int32_t chunk_)
       : state(state_), choice(choice_), slab(slab_), chunk(chunk_) {
-    workspace = workspace_at(slab.workspace.inter, slab.geometry, sizes_for(slab.sizes, choice), choice.row_padding,
-                             product_bytes(state.request, choice));
+    workspace = workspace_at(slab.workspace.inter, slab.geometry, sizes_for(slab.sizes, choice), state.row_padding,
+                             state.product_bytes);
     for (const Product product : kProductOrder) {
-      products[index_of(product)] = product_call(slab, workspace, choice, product);
+      products[index_of(product)] = product_call(slab, workspace, choice, state.row_padding, product);
     }
   }
 

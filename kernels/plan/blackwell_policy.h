@@ -75,15 +75,16 @@ inline constexpr std::int32_t kBlackwellTiles = 6;
 struct BlackwellTileInfo {
   const char* name;  // rows x weights
   bool swapped;      // weights are M: blackwell/cutlass/grouped.cuh
+  std::int32_t sms;  // that share a tile
 };
 
 inline constexpr std::array<BlackwellTileInfo, kBlackwellTiles> kTileInfo = {{
-    {"64x128", false},
-    {"64x256", false},
-    {"128x128", false},
-    {"256x128 by two SMs", false},
-    {"32x128, swapped", true},
-    {"16x128, swapped", true},
+    {"64x128", false, 1},
+    {"64x256", false, 1},
+    {"128x128", false, 1},
+    {"256x128 by two SMs", false, 2},
+    {"32x128, swapped", true, 1},
+    {"16x128, swapped", true, 1},
 }};
 
 inline constexpr std::int32_t kMostTiles =

@@ -121,7 +121,7 @@ float poison() {
 }
 
 bool is_poison(float x) {
-  return same_bytes(x, poison());
+  return contract::bits_of(x) == contract::bits_of(poison());
 }
 
 }  // namespace
@@ -148,13 +148,13 @@ PackedChunk packed_chunk(const std::vector<std::int32_t>& counts, std::int32_t t
   }
   p.chunk.rows = p.expert_begin.back();
   for (const auto& picked : experts_of) p.picks = std::max(p.picks, static_cast<std::int32_t>(picked.size()));
-  p.pick_expert.assign(static_cast<std::size_t>(p.tokens * p.picks), -1);
+  p.pick_expert.assign(static_cast<std::size_t>(std::int64_t{p.tokens} * p.picks), -1);
   p.pick_row = p.pick_expert;
   std::vector<std::int32_t> next = p.expert_begin;
   for (std::int32_t t = 0; t < in_chunk; ++t) {
     const auto& picked = experts_of[static_cast<std::size_t>(t)];
     for (std::size_t j = 0; j < picked.size(); ++j) {
-      const auto slot = static_cast<std::size_t>((token_begin + t) * p.picks) + j;
+      const auto slot = static_cast<std::size_t>(std::int64_t{token_begin + t} * p.picks) + j;
       p.pick_expert[slot] = picked[j];
       p.pick_row[slot] = next[static_cast<std::size_t>(picked[j])]++;
     }
@@ -280,7 +280,7 @@ GatherCase::GatherCase(const std::vector<std::int32_t>& counts, std::int32_t pad
   geometry = {seed % 7 == 0 ? std::int64_t{4224} : std::int64_t{128} * (1 + seed % 5), 128, 0, 0, 1, 1, 1};
   geometry.local_experts = static_cast<std::int32_t>(counts.size());
   hidden_pitch = geometry.hidden + 16 * (seed % 3);
-  scale_pitch = packed.tokens + seed % 5;
+  scale_pitch = packed.tokens + std::int64_t{seed % 5};
   std::mt19937 random(seed);
   hidden.resize(static_cast<std::size_t>(packed.tokens * hidden_pitch));
   for (std::uint8_t& code : hidden) code = static_cast<std::uint8_t>(random());
@@ -298,7 +298,7 @@ void GatherCase::expect(const std::vector<std::uint8_t>& gathered, const std::ve
   std::vector<std::int32_t> padded(padded_row.size(), -1);  // as poison is, beyond the chunk's tokens
   for (std::int32_t t = packed.chunk.token_begin; t < packed.chunk.token_end; ++t) {
     for (std::int32_t j = 0; j < packed.picks; ++j) {
-      const auto slot = static_cast<std::size_t>(t * packed.picks + j);
+      const auto slot = static_cast<std::size_t>(std::int64_t{t} * packed.picks + j);
       if (packed.pick_row[slot] < 0) continue;
       const auto e = static_cast<std::size_t>(packed.pick_expert[slot]);
       const std::int32_t row = row_begin[e] + packed.pick_row[slot] - packed.expert_begin[e];
@@ -367,7 +367,7 @@ void SwigluCase::expect(plan::RowType type, const std::vector<std::uint8_t>& int
       }
       if (row >= rows) continue;
       const float found = inter_scale[static_cast<std::size_t>(block * scale_pitch + row)];
-      ASSERT_TRUE(same_bytes(scale.scale, found)) << scale.scale << ", found " << found;
+      ASSERT_EQ(contract::bits_of(scale.scale), contract::bits_of(found)) << scale.scale << ", found " << found;
     }
   }
   for (std::int64_t block = 0; block < intermediate / 128; ++block) {

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <random>
 
+#include "blackwell/blackwell.h"
 #include "contract/e4m3.h"
 #include "hopper/hopper.h"
 #include "measure/cuda_check.hpp"
@@ -82,6 +83,17 @@ void describe(const Layer& layer, contract::Weights* w, contract::Activations* a
   a->hidden_pitch = layer.hidden_pitch();
   a->hidden_scale_pitch = layer.hidden_scale_pitch();
   a->output_pitch = layer.output_pitch();
+}
+
+kernels::PathEntry entry_of(kernels::Path path) {
+  switch (path) {
+    case kernels::Path::blackwell:
+      return kernels::blackwell::path_entry();
+    case kernels::Path::hopper:
+      return kernels::hopper::path_entry();
+    default:
+      return kernels::portable::path_entry();
+  }
 }
 
 }  // namespace
@@ -174,14 +186,14 @@ kernels::Device device_here() {
 std::vector<kernels::Path> paths_here(const contract::Geometry& geometry) {
   std::vector<kernels::Path> paths;
   std::string ignored;
-  for (const kernels::Path path : {kernels::Path::portable, kernels::Path::hopper}) {
+  for (const kernels::Path path : {kernels::Path::portable, kernels::Path::hopper, kernels::Path::blackwell}) {
     if (kernels::supports(request_of(geometry, 1, path), &ignored)) paths.push_back(path);
   }
   return paths;
 }
 
 std::string_view name_of(kernels::Path path) {
-  return path == kernels::Path::hopper ? "hopper" : "portable";
+  return entry_of(path).name;
 }
 
 void run_call(const DeviceCall& call, const kernels::Request& request) {
@@ -212,8 +224,7 @@ std::vector<std::uint16_t> output_of(const Layer& layer, kernels::Path path, std
 
 void run_call_in_fresh_memory(const DeviceCall& call, const contract::Geometry& geometry, kernels::Path path,
                               const kernels::plan::Sizes& given) {
-  const kernels::PathEntry entry =
-      path == kernels::Path::hopper ? kernels::hopper::path_entry() : kernels::portable::path_entry();
+  const kernels::PathEntry entry = entry_of(path);
   kernels::plan::Sizes sizes = given;
   if (sizes.row_type != kernels::plan::RowType::f32) sizes.row_type = entry.many_rows;
   const kernels::Request request = request_of(geometry, call.activations.tokens, path);
@@ -227,6 +238,7 @@ void run_call_in_fresh_memory(const DeviceCall& call, const contract::Geometry& 
   whole.geometry = geometry;
   whole.weights = call.weights;
   whole.activations = call.activations;
+  whole.call_tokens = call.activations.tokens;
   whole.given_picks = call.given_picks;
   whole.pruning = call.pruning;
   whole.sizes = sizes;

@@ -73,9 +73,13 @@ Error launch(const ProductCall& call, const void*, cudaStream_t stream) {
   const TraceRange range(name);
   Error error;
   for (std::int32_t i = 0; i < call.tiles.count && error.ok(); ++i) {
-    const TileEntry& tile = tiles()[static_cast<std::size_t>(call.tiles.rows[i].tile)];
+    const auto number = static_cast<std::size_t>(call.tiles.rows[i].tile);
+    const TileEntry& tile = tiles()[number];
+    // Whole clusters, and one at least.
+    const std::int32_t share = plan::kTileInfo[number].sms;
+    const std::int32_t sms = std::max(call.sms / share, 1) * share;
     const auto run = call.output_type == plan::RowType::f32 ? tile.launch_f32 : tile.launch_bf16;
-    error = error_in(name, run(call.groups[i], call.sms, call.workspace, stream));
+    error = error_in(name, run(call.groups[i], sms, call.workspace, stream));
   }
   return error;
 }
