@@ -40,7 +40,7 @@ struct Geometry {
 };
 
 /// Which implementation runs. `automatic` picks the fastest one that runs on the device and
-/// holds the error gates of docs/numerics.md; hopper does not hold them on every call yet, and runs where it is named.
+/// holds the error gates of docs/numerics.md.
 enum class Backend : std::int32_t { automatic = 0, cpu = 1, portable = 2, hopper = 3, blackwell = 4 };
 
 /// Which implementation of its products the blackwell backend runs; the others ignore it. What is missing on the machine or in the

@@ -24,7 +24,7 @@ struct Gemm2 {
     std::int32_t hidden;  // H
     plan::RowType row_type;
     void* out;               // [R, H] of row_type
-    std::uint8_t* exponent;  // [ceil(H/256), R, 16]
+    std::uint8_t* exponent;  // [R, H/16]
   };
 
   static constexpr int kNumber = 1;
@@ -126,8 +126,7 @@ struct Gemm2 {
 
  private:
   static __device__ __forceinline__ std::uint8_t* exponents_at(const Params& params, std::int32_t row, std::int32_t h) {
-    static_assert(kBoxes * kBoxRows == plan::kSlabColumns, "a tile's exponents lie together");
-    return params.exponent + stages::place_of_exponent(params.product.rows.scale_pitch, row, h);
+    return params.exponent + stages::place_of_exponent(params.hidden, row, h);
   }
 
   // A store instruction covers 8 neighbouring columns, one sector, of each of four rows.

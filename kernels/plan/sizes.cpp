@@ -21,7 +21,7 @@ std::int64_t round_down(std::int64_t a, std::int64_t multiple) {
 }
 
 std::int64_t exponent_bytes(const contract::Geometry& g, RowType type) {
-  return type != RowType::f16 ? 0 : divide_up(g.hidden, kSlabColumns) * kSlabExponents;
+  return type != RowType::f16 ? 0 : g.hidden / kShortColumns;
 }
 
 std::int64_t row_bytes(const contract::Geometry& g, RowType type) {

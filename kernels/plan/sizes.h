@@ -32,8 +32,6 @@ inline constexpr std::int64_t kRowBudget = 416'000'000;  // bytes for rows: with
 inline constexpr std::int64_t kF32RowBytes = 15'000'000;
 enum class RowType : std::int32_t { f32, bf16, f16 };
 inline constexpr std::int32_t kShortColumns = 16;  // of a row in f16 that share an exponent
-inline constexpr std::int32_t kSlabColumns = 256;  // whose exponents lie together
-inline constexpr std::int32_t kSlabExponents = kSlabColumns / kShortColumns;
 
 // Sizes of a call of `tokens`, by sizes_of(). All are worst cases but slab_tokens.
 struct Sizes {

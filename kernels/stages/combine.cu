@@ -88,7 +88,7 @@ struct Columns<__half> {
 
   __device__ void load(const CombineParams& p, std::int64_t row, int column) {
     pairs = *reinterpret_cast<const uint4*>(static_cast<const __half*>(p.workspace.rows) + row * p.hidden + column);
-    exponent = p.workspace.row_exponent[place_of_exponent(p.row_capacity, row, column)];
+    exponent = p.workspace.row_exponent[place_of_exponent(p.hidden, row, column)];
   }
   // Where weight * scale is a denormal number, what it loses is below bf16's smallest.
   __device__ void add_to(float (&sum)[kColumnsAVector], float weight) const {

@@ -41,7 +41,7 @@ struct Workspace {
   float* inter_scale = nullptr;   // [I/128, R]
   // By gemm2, for one chunk at a time.
   void* rows = nullptr;                  // [R, H] f32, bf16 or fp16 (sizes.row_type), not yet weighted
-  std::uint8_t* row_exponent = nullptr;  // [ceil(H/256), R, 16] of rows in fp16 (short_rows.cuh)
+  std::uint8_t* row_exponent = nullptr;  // [R, H/16] of rows in fp16 (short_rows.cuh)
 };
 
 // Bytes from one token block's counts to the next: rows of 16 bytes, so that they load as vectors.

@@ -1,6 +1,6 @@
 // short_rows.cuh: gemm2's rows in 16 bits a value (RowType::f16): fp16, and a power of two for every 16 columns of a row.
 //
-//   row_exponent  [ceil(H/256), R, 16]  of 256 columns together, so that a tile of gemm2 writes whole sectors
+//   row_exponent  [R, H/16]
 //
 // b = the float exponent of the largest |value| of the 16 or of more columns with them, 15 at least; a value is code * 2^(b - 141).
 //
@@ -16,10 +16,9 @@
 
 namespace blockmoe::kernels::stages {
 
-// Of columns [column, column + 16) of a row. `capacity` is R.
-BLOCKMOE_HD std::int64_t place_of_exponent(std::int64_t capacity, std::int64_t row, std::int64_t column) {
-  return (column / plan::kSlabColumns * capacity + row) * plan::kSlabExponents +
-         column % plan::kSlabColumns / plan::kShortColumns;
+// Of columns [column, column + 16) of a row. `hidden` is H.
+BLOCKMOE_HD std::int64_t place_of_exponent(std::int64_t hidden, std::int64_t row, std::int64_t column) {
+  return (row * hidden + column) / plan::kShortColumns;
 }
 
 __device__ __forceinline__ std::uint32_t short_exponent(float amax) {
