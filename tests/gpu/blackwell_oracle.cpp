@@ -114,17 +114,22 @@ const T* address(std::uintptr_t number) {
   return reinterpret_cast<const T*>(std::uintptr_t{1} << 44 | number << 40);
 }
 
-float poison() {
-  float x;
-  std::memset(&x, 0xff, sizeof x);
-  return x;
-}
-
 bool is_poison(float x) {
   return contract::bits_of(x) == contract::bits_of(poison());
 }
 
+std::vector<std::uint32_t> bits_of(const std::vector<float>& values) {
+  std::vector<std::uint32_t> bits;
+  bits.reserve(values.size());
+  for (const float x : values) bits.push_back(contract::bits_of(x));
+  return bits;
+}
+
 }  // namespace
+
+float poison() {
+  return contract::float_of(0xffffffffU);
+}
 
 PackedChunk packed_chunk(const std::vector<std::int32_t>& counts, std::int32_t token_begin) {
   const auto experts = static_cast<std::int32_t>(counts.size());
@@ -226,33 +231,31 @@ std::vector<blackwell::ProductCall> ArgumentCase::products(const blackwell::Work
   return calls;
 }
 
-std::vector<ArgumentCase> argument_cases(const std::vector<std::int32_t>& counts) {
+std::vector<ArgumentCase> argument_cases(const std::vector<std::int32_t>& counts, std::uint32_t number) {
   using kernels::Policy;
   constexpr std::int64_t kTokens[] = {1, 7, 80, 81, 900, 901, 9999, 10000};
+  constexpr std::int32_t kPaddings[] = {4, 8, 64, 128};
+  const contract::Geometry model;
   std::vector<ArgumentCase> cases;
-  std::uint32_t number = 0;
   for (const Policy policy : {Policy::automatic, Policy::reference_b200, Policy::cutlass, Policy::trtllm}) {
-    for (const std::int32_t padding : {4, 8, 64, 128}) {
-      ArgumentCase c;
-      c.geometry = number % 2 == 0 ? contract::Geometry{256, 384, 0, 0, 1, 1, 1} : contract::Geometry{};
-      c.geometry.local_experts = static_cast<std::int32_t>(counts.size());
-      c.packed = packed_chunk(counts, static_cast<std::int32_t>(number % 3));
-      c.row_padding = padding;
-      c.tokens = kTokens[number % 8];
-      c.rule.policy = policy;
-      c.rule.trtllm_there = number % 5 != 0;
-      if (policy == Policy::reference_b200) {
-        c.rule.switches.mma_gemm2_rows = padding == 8 ? 2 : 0;
-        c.rule.switches.trtllm_gemm2_most_rows = padding == 64 ? 3 : 20'000;
-        c.rule.switches.trtllm_gemm1 = padding != 64;
-        c.rule.switches.trtllm_gemm2 = padding != 128;
-      }
-      contract::Geometry model;
-      c.tiles = plan::blackwell_tiles(policy, model, 1 << number % 15).tiles;
-      c.gemm2_type = number % 3 == 0 ? plan::RowType::f32 : plan::RowType::bf16;
-      cases.push_back(c);
-      ++number;
+    ArgumentCase c;
+    c.geometry = number % 2 == 0 ? contract::Geometry{256, 384, 0, 0, 1, 1, 1} : model;
+    c.geometry.local_experts = static_cast<std::int32_t>(counts.size());
+    c.packed = packed_chunk(counts, static_cast<std::int32_t>(number % 3));
+    c.row_padding = kPaddings[number / 3 % 4];
+    c.tokens = kTokens[number % 8];
+    c.rule.policy = policy;
+    c.rule.trtllm_there = number % 5 != 0;
+    if (policy == Policy::reference_b200) {
+      c.rule.switches.mma_gemm2_rows = number % 7 == 1 ? 2 : 0;
+      c.rule.switches.trtllm_gemm2_most_rows = number % 7 == 2 ? 3 : 20'000;
+      c.rule.switches.trtllm_gemm1 = number % 7 != 3;
+      c.rule.switches.trtllm_gemm2 = number % 7 != 4;
     }
+    c.tiles = plan::blackwell_tiles(policy, model, 1 << number % 15).tiles;
+    c.gemm2_type = number % 3 == 0 ? plan::RowType::f32 : plan::RowType::bf16;
+    cases.push_back(c);
+    ++number;
   }
   return cases;
 }
@@ -312,7 +315,7 @@ void GatherCase::expect(const std::vector<std::uint8_t>& gathered, const std::ve
   }
   EXPECT_EQ(padded, padded_row);
   EXPECT_EQ(rows, gathered);
-  EXPECT_EQ(0, std::memcmp(scales.data(), gathered_scale.data(), scales.size() * sizeof(float)));
+  EXPECT_EQ(bits_of(scales), bits_of(gathered_scale));
 }
 
 SwigluCase::SwigluCase(std::int64_t rows_, std::int64_t intermediate_, bool gate_first_, std::uint32_t seed)

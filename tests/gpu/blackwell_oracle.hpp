@@ -15,6 +15,9 @@
 
 namespace blockmoe::test {
 
+/// A float whose bits are all set, as DeviceArray fills its memory: nobody has written it.
+float poison();
+
 /// A chunk as pack leaves it, with `counts` rows of each expert. Its tokens begin at `token_begin` of a longer slab, and its rows at
 /// row 0, as pack numbers them.
 struct PackedChunk {
@@ -51,8 +54,8 @@ struct ArgumentCase {
   std::vector<kernels::blackwell::ProductCall> products(const kernels::blackwell::Workspace& workspace) const;
 };
 
-/// The same call by every policy, rows padded and tiles chosen as they may be.
-std::vector<ArgumentCase> argument_cases(const std::vector<std::int32_t>& counts);
+/// The same call by every policy; `number` varies how rows are padded, which tiles there are, T and the switches.
+std::vector<ArgumentCase> argument_cases(const std::vector<std::int32_t>& counts, std::uint32_t number);
 
 /// `tables` is `workspace` where the host can read it: the tables' contents, not the addresses that they hold.
 void expect_arguments(const ArgumentCase& c, const kernels::blackwell::Workspace& workspace,

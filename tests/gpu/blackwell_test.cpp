@@ -19,9 +19,10 @@ namespace plan = kernels::plan;
 using BlackwellTest = GpuTest;
 
 TEST_F(BlackwellTest, arguments_of_every_count_pattern_by_every_policy) {
+  std::uint32_t number = 0;
   for (const std::vector<std::int32_t>& counts : count_patterns()) {
     SCOPED_TRACE(described(counts));
-    for (const ArgumentCase& c : argument_cases(counts)) {
+    for (const ArgumentCase& c : argument_cases(counts, number++)) {
       const auto at = [&](void* base) {
         return blackwell::workspace_at(base, c.geometry, c.sizes(), c.row_padding, 0);
       };

@@ -16,9 +16,10 @@ namespace {
 namespace blackwell = kernels::blackwell;
 
 TEST(BlackwellArguments, every_count_pattern_by_every_policy) {
+  std::uint32_t number = 0;
   for (const std::vector<std::int32_t>& counts : count_patterns()) {
     SCOPED_TRACE(described(counts));
-    for (const ArgumentCase& c : argument_cases(counts)) {
+    for (const ArgumentCase& c : argument_cases(counts, number++)) {
       const std::size_t bytes = blackwell::workspace_at(nullptr, c.geometry, c.sizes(), c.row_padding, 0).bytes;
       const std::unique_ptr<void, decltype(&std::free)> memory(std::aligned_alloc(256, bytes), std::free);
       const auto w = blackwell::workspace_at(memory.get(), c.geometry, c.sizes(), c.row_padding, 0);

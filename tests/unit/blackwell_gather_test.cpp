@@ -16,10 +16,8 @@ namespace blackwell = kernels::blackwell;
 void expect_gathered(const GatherCase& c) {
   const auto capacity = static_cast<std::size_t>(c.row_begin.back());
   std::vector<std::uint8_t> gathered(capacity * static_cast<std::size_t>(c.geometry.hidden), 0xff);
-  std::vector<std::uint32_t> scale_bits(static_cast<std::size_t>(c.geometry.hidden_blocks() * c.gathered_pitch), ~0U);
+  std::vector<float> gathered_scale(static_cast<std::size_t>(c.geometry.hidden_blocks() * c.gathered_pitch), poison());
   std::vector<std::int32_t> padded_row(c.packed.pick_row.size(), -1);
-  std::vector<float> gathered_scale(scale_bits.size());
-  std::memcpy(gathered_scale.data(), scale_bits.data(), scale_bits.size() * sizeof(float));
   kernels::stages::Slab slab;
   slab.geometry = c.geometry;
   slab.activations.tokens = c.packed.tokens;

@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "blackwell_oracle.hpp"
@@ -15,8 +14,7 @@ namespace plan = kernels::plan;
 
 void expect_swiglu(const SwigluCase& c, plan::RowType type) {
   std::vector<std::uint8_t> inter(static_cast<std::size_t>(c.capacity * c.intermediate), 0xff);
-  std::vector<float> inter_scale(static_cast<std::size_t>(c.intermediate / 128 * c.scale_pitch));
-  std::memset(inter_scale.data(), 0xff, inter_scale.size() * sizeof(float));
+  std::vector<float> inter_scale(static_cast<std::size_t>(c.intermediate / 128 * c.scale_pitch), poison());
   const std::vector<std::uint16_t> narrow = c.in_bf16();
   const auto rows = static_cast<std::int32_t>(c.rows);
   const auto pitch = static_cast<std::int32_t>(c.scale_pitch);
