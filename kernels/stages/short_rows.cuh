@@ -22,7 +22,8 @@ BLOCKMOE_HD std::int64_t place_of_exponent(std::int64_t hidden, std::int64_t row
 }
 
 __device__ __forceinline__ std::uint32_t short_exponent(float amax) {
-  return max(__float_as_uint(amax) >> 23, 15u);
+  const std::uint32_t exponent = __float_as_uint(amax) >> 23;
+  return exponent > 15u ? exponent : 15u;
 }
 
 // Of two rows, the first in the low half.

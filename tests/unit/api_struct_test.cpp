@@ -116,7 +116,8 @@ TEST(ApiStruct, of_a_later_version_passes_every_entry) {
   const Later device(call.device);
   const Later weights(call.weights);
   const Later activations(call.activations);
-  const Result<Plan> plan = Plan::create(geometry.known, 16, device.known, options.known);
+  const Result<Plan> plan =
+      Plan::create(geometry.known, 16, device.known, *reinterpret_cast<const Options*>(options.data()));
   ASSERT_TRUE(plan.ok()) << plan.status().message();
   const Result<BoundPlan> bound = plan.value().bind(weights.known);
   ASSERT_TRUE(bound.ok()) << bound.status().message();
