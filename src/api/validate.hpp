@@ -11,6 +11,7 @@
 #include "api/backend.hpp"
 #include "api/sized_struct.hpp"
 #include "api/tensor_check.hpp"
+#include "blockmoe/expert_parallel.hpp"
 #include "blockmoe/moe.hpp"
 #include "contract/call.h"
 
@@ -28,6 +29,8 @@ template <>
 inline constexpr std::uint32_t kFirstSize<Activations> = 272;
 template <>
 inline constexpr std::uint32_t kFirstSize<PreroutedActivations> = 360;
+template <>
+inline constexpr std::uint32_t kFirstSize<EpOptions> = 56;
 
 Result<PlanRequest> validate_plan(const Geometry& geometry, std::int64_t max_tokens, const DeviceInfo& device,
                                   const Options& options);

@@ -1,0 +1,47 @@
+// nccl.hpp: what expert parallel needs of NCCL 2.28 and later: names, values and layouts of its ABI, declared here so that a
+// build needs no package for it. The library is loaded when asked for; where the process has it already, that one is used.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "blockmoe/status.hpp"
+
+namespace blockmoe::ep::nccl {
+
+using Code = std::int32_t;  // ncclResult_t: 0 is success
+using Comm = struct CommTag*;
+using Stream = void*;  // a cudaStream_t
+
+inline constexpr Code kInProgress = 7;
+inline constexpr std::int32_t kLeastVersion = 22800;  // 2.28.0
+
+enum class DataType : std::int32_t { uint8 = 1, float32 = 7 };
+
+struct UniqueId {
+  char bytes[128];
+};
+
+// The functions, each under its name without "nccl".
+struct Functions {
+  Code (*get_version)(int* version) = nullptr;
+  Code (*get_unique_id)(UniqueId*) = nullptr;
+  Code (*comm_init_rank)(Comm*, int ranks, UniqueId, int rank) = nullptr;
+  Code (*comm_destroy)(Comm) = nullptr;
+  Code (*comm_abort)(Comm) = nullptr;
+  Code (*comm_get_async_error)(Comm, Code*) = nullptr;
+  Code (*comm_count)(Comm, int*) = nullptr;
+  Code (*comm_user_rank)(Comm, int*) = nullptr;
+  Code (*comm_cu_device)(Comm, int*) = nullptr;
+  Code (*all_gather)(const void* from, void* to, std::size_t count_a_rank, DataType, Comm, Stream) = nullptr;
+  Code (*send)(const void* from, std::size_t count, DataType, int peer, Comm, Stream) = nullptr;
+  Code (*recv)(void* to, std::size_t count, DataType, int peer, Comm, Stream) = nullptr;
+  Code (*group_start)() = nullptr;
+  Code (*group_end)() = nullptr;
+  const char* (*get_error_string)(Code) = nullptr;
+};
+
+/// `unsupported` where libnccl.so.2 is not found, is older than kLeastVersion or lacks one of them. Loaded once a process.
+Result<const Functions*> load();
+
+}  // namespace blockmoe::ep::nccl
