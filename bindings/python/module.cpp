@@ -1,15 +1,12 @@
 // module.cpp: the functions that python/blockmoe calls, by TVM-FFI. Shapes and meanings: moe.hpp. Nothing is decided here:
 // descriptions are translated, missing memory is allocated, and a Status becomes an exception.
-#include <tvm/ffi/extra/c_env_api.h>
 #include <tvm/ffi/tvm_ffi.h>
 
-#include <charconv>
 #include <cstdint>
-#include <limits>
 #include <string>
-#include <string_view>
 
 #include "blockmoe/blockmoe.hpp"
+#include "call.hpp"
 #include "memory.hpp"
 #include "objects.hpp"
 #include "plan_cache.hpp"
@@ -20,39 +17,9 @@ namespace {
 
 using tvm::ffi::Optional;
 using tvm::ffi::TensorView;
-// Optional of a view does not exist; a Tensor counts references, which the few that may be absent can pay.
-using OptionalTensor = Optional<tvm::ffi::Tensor>;
 
-constexpr DLDataType kBf16{kDLBfloat, 16, 1};
 constexpr DLDataType kF32{kDLFloat, 32, 1};
 constexpr DLDataType kInt32{kDLInt, 32, 1};
-
-std::int32_t to_int32(const char* argument, std::int64_t value) {
-  constexpr std::int64_t kLeast = std::numeric_limits<std::int32_t>::min();
-  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
-  if (value < kLeast || value > kMost) refuse(argument, std::to_string(value), "a number of 32 bits");
-  return static_cast<std::int32_t>(value);
-}
-
-// A device by its name: "cpu", "cuda", "cuda:1"; or an architecture that need not be here.
-DeviceInfo device_named(const std::string& name) {
-  constexpr std::string_view kCuda = "cuda";
-  Device device;
-  if (name.starts_with(kCuda)) {
-    device.type = DeviceType::cuda;
-    const std::string_view index = std::string_view(name).substr(kCuda.size());
-    if (!index.empty()) {
-      const auto [end, error] = std::from_chars(index.data() + 1, index.data() + index.size(), device.index);
-      if (index.front() != ':' || error != std::errc() || end != index.data() + index.size()) {
-        refuse("device", "\"" + name + "\"", "cpu, cuda or cuda:<number>");
-      }
-    }
-  }
-  const bool is_here = device.type == DeviceType::cuda || name == "cpu";
-  const Result<DeviceInfo> info = is_here ? query_device(device) : describe_device(name);
-  require_ok(info.status());
-  return info.value();
-}
 
 tvm::ffi::String version() {
   return BLOCKMOE_VERSION;
@@ -64,14 +31,7 @@ PlanRef make_plan(std::int64_t max_tokens, std::int64_t experts, std::int64_t hi
                   std::int64_t local_experts, std::int64_t top_k, std::int64_t n_group, std::int64_t topk_group,
                   const std::string& device, std::int64_t backend, bool gate_first, std::int64_t max_sms,
                   std::int64_t max_threads) {
-  Geometry geometry;
-  geometry.experts = to_int32("experts", experts);
-  geometry.hidden = hidden;
-  geometry.intermediate = intermediate;
-  geometry.local_experts = to_int32("local_experts", local_experts);
-  geometry.top_k = to_int32("top_k", top_k);
-  geometry.n_group = to_int32("n_group", n_group);
-  geometry.topk_group = to_int32("topk_group", topk_group);
+  const Geometry geometry = geometry_of(experts, hidden, intermediate, local_experts, top_k, n_group, topk_group);
   Options options;
   options.backend = static_cast<Backend>(backend);
   options.gate_first = gate_first;
@@ -97,21 +57,6 @@ std::string plan_explain(const PlanRef& plan) {
 
 // ---- bind
 
-Weights weights_of(const OptionalTensor& routing_bias, const TensorView& gemm1_weights,
-                   const TensorView& gemm1_weights_scale, const TensorView& gemm2_weights,
-                   const TensorView& gemm2_weights_scale, std::int64_t local_expert_offset,
-                   double routed_scaling_factor) {
-  Weights weights;
-  weights.local_expert_offset = to_int32("local_expert_offset", local_expert_offset);
-  weights.routed_scaling_factor = static_cast<float>(routed_scaling_factor);
-  weights.routing_bias = view_of("routing_bias", routing_bias);
-  weights.gemm1_weights = view_of("gemm1_weights", gemm1_weights);
-  weights.gemm1_weights_scale = view_of("gemm1_weights_scale", gemm1_weights_scale);
-  weights.gemm2_weights = view_of("gemm2_weights", gemm2_weights);
-  weights.gemm2_weights_scale = view_of("gemm2_weights_scale", gemm2_weights_scale);
-  return weights;
-}
-
 BoundPlan bind(const Plan& plan, const Weights& weights) {
   const Result<BoundPlan> bound = plan.bind(weights);
   require_ok(bound.status());
@@ -129,13 +74,6 @@ BoundPlanRef plan_bind(const PlanRef& plan, const OptionalTensor& routing_bias, 
 
 // ---- run
 
-// The caller's output, or a new one. A new one's shape follows hidden_states, which the call then judges.
-tvm::ffi::Tensor output_for(const OptionalTensor& given, const TensorView& hidden_states, Device device) {
-  if (given.has_value()) return given.value();
-  if (hidden_states.ndim() != 2) refuse("hidden_states", "shape " + text_of(hidden_states.shape()), "[T, H]");
-  return allocate("output", hidden_states.shape(), kBf16, device);
-}
-
 // What a call writes, and where it runs.
 struct Destination {
   const WorkspaceNeed& need;
@@ -144,18 +82,9 @@ struct Destination {
   const OptionalTensor& workspace;
 };
 
-// The caller's current stream.
-Stream stream_of(Device device) {
-  const DLDevice where = dlpack_of(device);
-  return TVMFFIEnvGetStream(where.device_type, where.device_id);
-}
-
 tvm::ffi::Tensor run(const BoundPlan& bound, const TensorView& routing_logits, const TensorView& hidden_states,
                      const TensorView& hidden_states_scale, const Destination& to) {
-  Activations activations;
-  activations.routing_logits = view_of("routing_logits", routing_logits);
-  activations.hidden_states = view_of("hidden_states", hidden_states);
-  activations.hidden_states_scale = view_of("hidden_states_scale", hidden_states_scale);
+  const Activations activations = activations_of(routing_logits, hidden_states, hidden_states_scale);
   const tvm::ffi::Tensor output = output_for(to.output, hidden_states, to.device);
   const CallWorkspace workspace(to.workspace, to.need, to.device);
   require_ok(bound.run(activations, view_of("output", TensorView(output)), workspace.get(), stream_of(to.device)));

@@ -16,14 +16,22 @@ plan_bind = _module.plan_bind
 bound_run = _module.bound_run
 bound_run_prerouted = _module.bound_run_prerouted
 bound_route = _module.bound_route
+make_ep_group = _module.make_ep_group
+ep_group_workspace_bytes = _module.ep_group_workspace_bytes
+ep_group_explain = _module.ep_group_explain
+ep_group_way = _module.ep_group_way
+ep_group_check = _module.ep_group_check
+ep_group_bind = _module.ep_group_bind
+bound_ep_group_run = _module.bound_ep_group_run
 fused_moe = _module.fused_moe
 fused_moe_prerouted = _module.fused_moe_prerouted
 
 # The parent's plans have threads that a child does not.
 os.register_at_fork(after_in_child=_module.forget_plans)
 
-# The values of blockmoe::Backend.
+# The values of blockmoe::Backend and blockmoe::EpWay.
 BACKENDS = {"auto": 0, "cpu": 1, "portable": 2, "hopper": 3}
+EP_WAYS = {"auto": 0, "gather": 1, "exchange": 2}
 
 
 def backend_number(name: str) -> int:

@@ -15,6 +15,7 @@ _SHARED = (
     "top_k",
     "n_group",
     "topk_group",
+    "gate_first",
     "max_tokens",
     "way",
     "expert_map",

@@ -8,15 +8,16 @@
 gather sends a token's record to every rank, exchange to those that have one of its picks.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
 
 from ._expert_map import ExpertMap
-from ._plan import BoundPlan
+from ._plan import BoundPlan, Plan, Weights
 from ._ranks import RankError, Ranks
 
-BLOCK = 128  # values of a row that share a scale
+_BLOCK = 128  # values of a row that share a scale
 _RECORD_ALIGNMENT = 16  # bytes; what the operator asks of hidden_states, which it reads where it arrives
 
 # Messages of a step, in their order.
@@ -24,51 +25,101 @@ _HEADER, _RECORDS, _PARTS = 0, 1, 2
 _REFUSED = -1  # in place of a count of records: the rank's arguments were not accepted
 
 
-class CpuLayer:
-    """One layer on one rank.
+class CpuGroup:
+    """EpGroup's part on the CPU.
 
     Args:
-        ranks: connected.
+        ranks: what they described agrees.
         experts: of all ranks.
-        bound: this rank's experts, local expert 0 being its expert 0.
-        number: of the layer in its group, from 1.
+        plan: of N times max_tokens, with this rank's experts.
+        offset: what Weights must say.
         gathers: every rank computes its part of every token.
-        workspace: of the bound plan; calls of a group never run at the same time.
     """
 
     def __init__(
-        self, ranks: Ranks, experts: ExpertMap, bound: BoundPlan, number: int, gathers: bool, workspace: torch.Tensor
+        self, ranks: Ranks, experts: ExpertMap, plan: Plan, sizes: "Sizes", *, offset: int, gathers: bool
     ) -> None:
-        self._ranks = ranks
-        self._experts = experts
+        ranks.connect()
+        self.ranks, self.experts, self.sizes, self.gathers = ranks, experts, sizes, gathers
+        self.workspace = torch.empty(plan.workspace_bytes, dtype=torch.uint8)  # calls of a group never run at the same time
+        self._plan = plan
+        self._offset = offset
+        self._layers = 0
+
+    @property
+    def explain(self) -> str:
+        return self._plan.explain
+
+    def way(self, _most_tokens: int) -> str:
+        return "gather" if self.gathers else "exchange"
+
+    def bind(self, weights: Weights) -> "CpuLayer":
+        if weights.local_expert_offset != self._offset:
+            raise ValueError(f"local_expert_offset: {weights.local_expert_offset}, expected {self._offset} (the group's)")
+        # Picks arrive by their numbers on this rank.
+        bound = self._plan.bind(dataclasses.replace(weights, local_expert_offset=0))
+        self._layers += 1
+        return CpuLayer(self, bound, self._layers)
+
+    def check(self) -> None:
+        """Nothing: run() has waited."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    experts: int
+    hidden: int
+    max_tokens: int
+
+
+class CpuLayer:
+    """One layer on one rank: number `number` of its group, from 1."""
+
+    def __init__(self, group: CpuGroup, bound: BoundPlan, number: int) -> None:
+        self._group = group
+        self._ranks = group.ranks
         self._bound = bound
         self._number = number
-        self._gathers = gathers
-        self._workspace = workspace
-
-    def route(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """topk_ids and topk_weights [T, K]. Raises ValueError for logits that the library does not take."""
-        return self._bound.route(logits)
 
     def run(
+        self,
+        logits: torch.Tensor,
+        hidden: torch.Tensor,
+        scale: torch.Tensor,
+        output: torch.Tensor | None,
+        most_tokens: int,
+    ) -> torch.Tensor:
+        """BoundEpGroup.run()"""
+        most = most_tokens or self._group.sizes.max_tokens
+        try:
+            self._require_accepted(logits, hidden, scale, output, most)
+            ids, weights = self._bound.route(logits)
+        except (TypeError, ValueError) as refusal:
+            self._ranks.say("refusal", str(refusal))
+            self._swap_counts([_REFUSED] * self._ranks.size, most)
+            raise
+        with torch.no_grad():
+            return self._step(ids, weights, hidden.view(torch.uint8), scale, output, most)
+
+    def _step(
         self,
         ids: torch.Tensor,
         weights: torch.Tensor,
         hidden: torch.Tensor,
         scale: torch.Tensor,
         output: torch.Tensor | None,
+        most: int,
     ) -> torch.Tensor:
-        """BoundEpGroup.run() of route()'s picks; hidden [T, H] uint8, scale [H/128, T] f32, output [T, H] bf16."""
         ranks = self._ranks
-        computing, numbers = self._experts.holders_of(ids, ranks.rank)
+        computing, numbers = self._group.experts.holders_of(ids, ranks.rank)
         tokens_of = [self._tokens_for(rank, computing) for rank in range(ranks.size)]
         sent = [len(tokens) for tokens in tokens_of]
-        received = self._swap_counts(sent)
+        received = self._swap_counts(sent, most)
         try:
             outgoing = []
             for rank, tokens in enumerate(tokens_of):
                 numbers_there = torch.where(computing == rank, numbers, -1)
-                outgoing.append(records([hidden[tokens], scale.T[tokens], numbers_there[tokens], weights[tokens]]))
+                outgoing.append(_records([hidden[tokens], scale.T[tokens], numbers_there[tokens], weights[tokens]]))
             arrived = outgoing[0].new_empty(sum(received), outgoing[0].shape[1])
             ranks.swap(outgoing, arrived.split(received), _RECORDS)
             parts = self._compute(arrived, hidden.shape[1], ids.shape[1])
@@ -84,48 +135,78 @@ class CpuLayer:
             total.index_add_(0, tokens, part)
         return total.to(torch.bfloat16) if output is None else output.copy_(total)
 
-    def refuse(self, reason: str) -> None:
-        """Tells the other ranks, which are in run(), that this one's arguments were not accepted."""
-        self._ranks.say("refusal", reason)
-        self._swap_counts([_REFUSED] * self._ranks.size)
+    def _require_accepted(
+        self,
+        logits: torch.Tensor,
+        hidden: torch.Tensor,
+        scale: torch.Tensor,
+        output: torch.Tensor | None,
+        most: int,
+    ) -> None:
+        sizes = self._group.sizes
+        if not 0 < most <= sizes.max_tokens:
+            raise ValueError(f"most_tokens: {most}, expected 0 to {sizes.max_tokens} (the group's max_tokens)")
+        _require("hidden_states", hidden, (None, sizes.hidden), (torch.float8_e4m3fn, torch.uint8))
+        tokens = len(hidden)
+        if tokens > most:
+            raise ValueError(f"hidden_states: {tokens} tokens, expected 0 to {most} (most_tokens)")
+        _require("routing_logits", logits, (tokens, sizes.experts), (torch.float32, torch.bfloat16))
+        _require("hidden_states_scale", scale, (sizes.hidden // _BLOCK, tokens), (torch.float32,))
+        if output is not None:
+            _require("output", output, (tokens, sizes.hidden), (torch.bfloat16,))
 
     def _tokens_for(self, rank: int, computing: torch.Tensor) -> torch.Tensor:
         """Own tokens that a rank gets, ascending."""
-        if self._gathers:
+        if self._group.gathers:
             return torch.arange(len(computing))
         return (computing == rank).any(1).nonzero().flatten()
 
-    def _swap_counts(self, counts: Sequence[int]) -> list[int]:
+    def _swap_counts(self, counts: Sequence[int], most: int) -> list[int]:
         """Records that each rank sends here.
 
-        Raises RankError where a rank's call is none of this step: refused, or of another layer.
+        Raises RankError where a rank's call is none of this step: refused, or of another layer or most_tokens.
         """
         ranks = self._ranks
-        headers = torch.empty(ranks.size, 2, dtype=torch.int64)
-        ranks.swap([torch.tensor([self._number, count]) for count in counts], list(headers), _HEADER)
+        headers = torch.empty(ranks.size, 3, dtype=torch.int64)
+        ranks.swap([torch.tensor([count, self._number, most]) for count in counts], list(headers), _HEADER)
         found: list[list[int]] = headers.tolist()
         if counts[ranks.rank] == _REFUSED:
             return []
-        for rank, (_, count) in enumerate(found):
+        for rank, (count, _, _) in enumerate(found):
             if count == _REFUSED:
                 raise RankError(f"rank {rank} refused its arguments: {ranks.said('refusal', rank)}", [rank])
-        for rank, (number, _) in enumerate(found):
+        for rank, (_, number, their_most) in enumerate(found):
             if number != self._number:
                 raise RankError(f"rank {rank}: runs layer {number} of the group, expected {self._number} as here", [rank])
-        return [count for _, count in found]
+            if their_most != most:
+                raise RankError(f"rank {rank}: most_tokens {their_most}, expected {most} as here", [rank])
+        return [count for count, _, _ in found]
 
     def _compute(self, arrived: torch.Tensor, hidden: int, top_k: int) -> torch.Tensor:
         """[records, H] f32: this rank's part of each record that arrived."""
-        numbers_at = hidden + hidden // BLOCK * 4
+        numbers_at = hidden + hidden // _BLOCK * 4
         weights_at = numbers_at + top_k * 4
         scale = arrived[:, hidden:numbers_at].view(torch.float32).T.contiguous()
         numbers = arrived[:, numbers_at:weights_at].view(torch.int32)
         weights = arrived[:, weights_at : weights_at + top_k * 4].view(torch.float32)
         parts = torch.empty(len(arrived), hidden)
-        return self._bound.run_prerouted(numbers, weights, arrived[:, :hidden], scale, parts, workspace=self._workspace)
+        return self._bound.run_prerouted(numbers, weights, arrived[:, :hidden], scale, parts, workspace=self._group.workspace)
 
 
-def records(fields: Sequence[torch.Tensor]) -> torch.Tensor:
+def _require(argument: str, tensor: object, shape: tuple[int | None, ...], types: tuple[torch.dtype, ...]) -> None:
+    """Raises ValueError, or TypeError for what is no tensor of PyTorch's. None in a shape is any size."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{argument}: {type(tensor).__name__}, expected a torch.Tensor")
+    if tensor.device.type != "cpu":
+        raise ValueError(f"{argument}: on {tensor.device}, expected cpu (the group's)")
+    if tensor.dtype not in types:
+        raise ValueError(f"{argument}: type {tensor.dtype}, expected {' or '.join(map(str, types))}")
+    if len(tensor.shape) != len(shape) or any(want not in (None, got) for want, got in zip(shape, tensor.shape)):
+        wanted = ", ".join("T" if want is None else str(want) for want in shape)
+        raise ValueError(f"{argument}: shape {list(tensor.shape)}, expected [{wanted}]")
+
+
+def _records(fields: Sequence[torch.Tensor]) -> torch.Tensor:
     """[n, bytes] uint8: the rows of all fields side by side, padded."""
     # Copies: without rows the strides of a contiguous tensor may be any, and a view as bytes refuses them.
     columns = [field.clone(memory_format=torch.contiguous_format).view(torch.uint8) for field in fields]

@@ -61,38 +61,33 @@ class Ranks:
         self._connections: Any = None
         self.rank = int(dist.get_rank(parent))
         self.size = len(self._members)
-        # The n-th group that a rank makes meets the n-th of the others.
-        store = parent.get_group_store()
-        number = store.add(f"blockmoe/expert_parallel/{self.rank}", 1)
-        self._store = dist.PrefixStore(f"blockmoe/expert_parallel/group {number}", store)
-        self.descriptions = self._exchanged(description)
-
-    def _exchanged(self, description: dict[str, Any]) -> list[dict[str, Any]]:
-        keys = [f"description {rank}" for rank in range(self.size)]
-        descriptions = []
-        try:
-            self._store.set(keys[self.rank], json.dumps(description))
-            missing = self._missing(keys, self._timeout)
-            if not missing:
-                descriptions = [json.loads(self._store.get(key)) for key in keys]
-            # Where the store is this process's, others still ask it. They may also be done and gone.
-            self._store.set(f"seen {self.rank}", "")
-            with contextlib.suppress(RuntimeError):
-                seen = [f"seen {rank}" for rank in range(self.size) if rank not in missing]
-                self._store.wait(seen, datetime.timedelta(seconds=_STORE_PATIENCE))
-        except RuntimeError as error:
-            raise RankError(f"the group's store does not answer: the rank that holds it may be gone ({error})") from error
+        bound = timeout.total_seconds() + 2 * _STORE_PATIENCE
+        exchanged = _within(bound, lambda: self._exchanged(parent.get_group_store(), description))
+        if exchanged is None:
+            raise RankError("the group's store does not answer; the rank that holds it may be gone")
+        self._store, self.descriptions, missing = exchanged
         if missing:
-            raise RankError(f"{_named(missing)}: no EpGroup made within {_seconds(self._timeout)}", missing)
-        return descriptions
+            raise RankError(f"{_named(missing)}: no EpGroup made within {_seconds(timeout)}", missing)
 
-    def _missing(self, keys: Sequence[str], timeout: datetime.timedelta) -> list[int]:
-        """The ranks whose keys are not there in time."""
+    def _exchanged(self, store: Any, description: dict[str, Any]) -> tuple[Any, list[dict[str, Any]], list[int]]:
+        """This group's part of the store; what all ranks described; or those that did not."""
+        # The n-th group that a rank makes meets the n-th of the others.
+        number = store.add(f"blockmoe/expert_parallel/{self.rank}", 1)
+        store = dist.PrefixStore(f"blockmoe/expert_parallel/group {number}", store)
+        keys = [f"description {rank}" for rank in range(self.size)]
+        store.set(keys[self.rank], json.dumps(description))
+        missing: list[int] = []
         try:
-            self._store.wait(keys, timeout)
+            store.wait(keys, self._timeout)
         except RuntimeError:
-            return [rank for rank, key in enumerate(keys) if not self._store.check([key])]
-        return []
+            missing = [rank for rank, key in enumerate(keys) if not store.check([key])]
+        descriptions = [] if missing else [json.loads(store.get(key)) for key in keys]
+        # Where the store is this process's, others still ask it. They may also be done and gone.
+        store.set(f"seen {self.rank}", "")
+        with contextlib.suppress(RuntimeError):
+            seen = [f"seen {rank}" for rank in range(self.size) if rank not in missing]
+            store.wait(seen, datetime.timedelta(seconds=_STORE_PATIENCE))
+        return store, descriptions, missing
 
     def connect(self) -> None:
         """Opens the connections that swap() uses. Every rank calls it, once what the others described is accepted."""
@@ -145,8 +140,13 @@ class Ranks:
         self._store.set(f"{key} {self.rank}", text)
 
     def said(self, key: str, rank: int) -> str:
-        """What a rank left there, which it has done before this is called."""
+        """What a rank leaves there."""
+        self._store.wait([f"{key} {rank}"], self._timeout)
         return str(self._store.get(f"{key} {rank}").decode())
+
+    def said_at_once(self, key: str, rank: int) -> str | None:
+        """What a rank has left there; None: nothing yet."""
+        return self.said(key, rank) if self._store.check([f"{key} {rank}"]) else None
 
     def _give_up(self, seen: RankError, details: str) -> NoReturn:
         raise self._record_fault(seen) from RuntimeError(details)

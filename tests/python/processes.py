@@ -82,6 +82,7 @@ def _live(sender: Any, rank: int, count: int, host: Host, master: str, body: Any
         ended.result = body(rank, *arguments)
     except Exception as error:  # noqa: BLE001: whatever it is, the test judges it
         error.__cause__ = error.__context__ = None
+        vars(error).pop("__tvm_ffi_error__", None)  # does not travel
         ended.error = error
     ended.seconds = time.monotonic() - start
     sender.send(ended)

@@ -40,5 +40,13 @@ def test_the_ranks_of_an_engine_make_the_layer(tmp_path):
 
 
 @needs_torch
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_the_ranks_of_torchrun_make_the_layer_of_one_process(ranks, tmp_path):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    printed = run_alone([*torchrun, ROOT / "examples/python/expert_parallel.py"], tmp_path)
+    assert printed.count("against one process") == 3 * ranks
+
+
+@needs_torch
 def test_a_layer_as_deepseeks_is_near_the_one_in_float32(tmp_path):
     assert "relative error against float32: 0.0" in run_alone([ROOT / "examples/python/deepseek_layer.py"], tmp_path)

@@ -178,7 +178,7 @@ def test_what_a_step_takes():
 
 
 def chosen_way(rank):
-    return made_group(rank).way
+    return made_group(rank).way()
 
 
 def test_auto_is_exchange_on_the_cpu():
@@ -238,6 +238,7 @@ MISMATCHES = {
     "top_k": ([{}, {"top_k": 2}], "top_k: 2 on rank 1, expected 4 as on rank 0"),
     "n_group": ([{}, {"n_group": 2}], "n_group: 2 on rank 1, expected 4 as on rank 0"),
     "topk_group": ([{}, {"topk_group": 1}], "topk_group: 1 on rank 1, expected 2 as on rank 0"),
+    "gate_first": ([{}, {"gate_first": True}], "gate_first: True on rank 1, expected False as on rank 0"),
     "max_tokens": ([{}, {"max_tokens": 9}], "max_tokens: 9 on rank 1, expected 64 as on rank 0"),
     "way": ([{}, {"way": "gather"}], "way: gather on rank 1, expected auto as on rank 0"),
     "map_of_one_rank": ([{}, {"expert_map": range(8)}], "expert_map: given on rank 1, expected none as on rank 0"),
@@ -259,7 +260,7 @@ def test_a_mismatch_is_found_at_setup_on_every_rank(options, message):
 
 
 REFUSED = {
-    "device": ({"device": "meta"}, "device: meta, expected cpu"),
+    "device": ({"device": "meta"}, "device: meta, expected cpu or a CUDA device"),
     "way": ({"way": "scatter"}, 'way: "scatter", expected auto, gather, exchange'),
     "experts": ({"experts": 17, "n_group": 1, "topk_group": 1}, "experts: 17 on 2 ranks without a map, expected a multiple"),
     "geometry": ({"hidden": 200}, "hidden: 200, expected"),
@@ -287,7 +288,7 @@ def test_weights_of_another_offset_are_refused():
 # ---- a call that is refused
 
 CALLS = {
-    "too_many_tokens": (lambda a, b, c: (a.repeat(13, 1), b.repeat(13, 1), c.repeat(1, 13)), "hidden_states: 65 tokens, expected"),
+    "too_many_tokens": (lambda a, b, c: (a.repeat(13, 1), b.repeat(13, 1), c.repeat(1, 13)), "hidden_states: 65 tokens, expected 0 to 64"),
     "logits_shape": (lambda a, b, c: (a[:, 1:], b, c), "routing_logits: shape [5, 15], expected [5, 16]"),
     "logits_type": (lambda a, b, c: (a.double(), b, c), "routing_logits: type torch.float64, expected torch.float32"),
     "hidden_type": (lambda a, b, c: (a, b.float(), c), "hidden_states: type torch.float32, expected torch.float8_e4m3fn or"),
@@ -323,21 +324,28 @@ def test_refused_arguments_are_told_to_all_and_the_group_goes_on(case):
     assert goes_on and also and too
 
 
-def run_other_layer(rank, layer):
+def run_apart(rank, layer, apart):
+    """What a step says in which the ranks differ, and whether the next one works."""
     group = made_group(rank)
-    bound = [bound_layer(rank, layer, group) for _ in range(2)]
+    layers = [bound_layer(rank, layer, group) for _ in range(2)]
     step = step_of(layer, 0, 4)
     try:
-        bound[rank].run(*step)
+        layers[rank if apart == "layer" else 0].run(*step, most_tokens=8 + rank if apart == "most_tokens" else 8)
     except RankError as error:
-        bound[0].run(*step)  # goes on
-        return str(error)
+        return str(error), error.ranks, len(layers[0].run(*step))
+    return None
 
 
-def test_ranks_at_different_layers_are_told():
-    found = results_of(run_ranks(2, run_other_layer, random_layer(4)))
-    assert found[0] == "rank 1: runs layer 2 of the group, expected 1 as here"
-    assert found[1] == "rank 0: runs layer 1 of the group, expected 2 as here"
+@pytest.mark.parametrize(
+    "apart, messages",
+    {
+        "layer": ["rank 1: runs layer 2 of the group, expected 1 as here", "rank 0: runs layer 1 of the group, expected 2 as here"],
+        "most_tokens": ["rank 1: most_tokens 9, expected 8 as here", "rank 0: most_tokens 8, expected 9 as here"],
+    }.items(),
+)
+def test_ranks_at_different_steps_are_told_and_the_group_goes_on(apart, messages):
+    found = results_of(run_ranks(2, run_apart, random_layer(4), apart))
+    assert found == [(messages[0], (1,), 4), (messages[1], (0,), 4)]
 
 
 # ---- ranks that fail
@@ -382,8 +390,8 @@ def test_a_rank_that_fails_is_named_within_the_set_time(where, how, who):
     for rank, one in enumerate(ended):
         if rank != who:
             assert isinstance(one.error, RankError), one
-            if where == "before_setup" and how == "dies" and who == 0:
-                assert "store does not answer: the rank that holds it may be gone" in str(one.error)
+            if where == "before_setup" and how != "never_calls" and who == 0:
+                assert str(one.error) == "the group's store does not answer; the rank that holds it may be gone"
             else:
                 assert one.error.ranks == (who,)
                 assert f"rank {who}: " in str(one.error)
