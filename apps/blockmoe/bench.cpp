@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bench_ep.hpp"
 #include "bench_gpu.hpp"
 #include "bench_report.hpp"
 #include "commands.hpp"
@@ -29,6 +30,7 @@ they add up to more than the call.
 Examples:
   blockmoe bench --all                               the 19 shapes of the benchmark
   blockmoe bench --tokens 1 --tokens 64 --stages     two sizes, stage by stage
+  blockmoe bench --ep --ranks 2 --backend hopper     the layer over two GPUs
   blockmoe bench --all --routing zipf --json bench.json --markdown bench.md --commit abc123)";
 
 struct BenchOptions {
@@ -42,7 +44,11 @@ struct BenchOptions {
   std::string markdown;
   std::string commit;
   bool quiet = false;
+  bool ep = false;
+  EpBenchOptions over_ranks;
 };
+
+const std::vector<std::int64_t> kEpTokens = {1, 8, 32, 128, 512, 2048, 8192};
 
 void add_options(CLI::App& app, BenchOptions& o) {
   o.backend.device = "cuda";
@@ -76,6 +82,31 @@ void add_options(CLI::App& app, BenchOptions& o) {
       ->group("Timing");
   app.add_flag("--eager", o.timing.eager, "Time the call without a graph too")->group("Timing");
   app.add_flag("--stages", o.timing.stages, "Time each stage alone too")->group("Timing");
+  CLI::Option* const ep =
+      app.add_flag("--ep", o.ep, "The layer over several GPUs of this machine, T tokens of --tokens on each")
+          ->excludes(workloads)
+          ->excludes(all)
+          ->excludes(uuid)
+          ->group("Expert parallel");
+  app.add_option("--ranks", o.over_ranks.ranks, "GPUs")
+      ->check(whole_number(1, 64))
+      ->capture_default_str()
+      ->needs(ep)
+      ->group("Expert parallel");
+  app.add_option("--pieces", o.over_ranks.pieces, "Pieces of an exchange")
+      ->check(whole_number(1, 8))
+      ->capture_default_str()
+      ->needs(ep)
+      ->group("Expert parallel");
+  app.add_option("--comm-sms", o.over_ranks.comm_sms,
+                 "Multiprocessors left to NCCL beside products; 0 = the library's choice")
+      ->check(whole_number(0, 128))
+      ->capture_default_str()
+      ->needs(ep)
+      ->group("Expert parallel");
+  app.add_flag("--fault", o.over_ranks.fault, "In the end one rank doesn't call: what the others are told")
+      ->needs(ep)
+      ->group("Expert parallel");
   app.add_option("--json", o.json, "Write the figures as JSON")->type_name("FILE")->group("Reports");
   app.add_option("--markdown", o.markdown, "Write the figures as a Markdown table")
       ->type_name("FILE")
@@ -96,9 +127,29 @@ std::vector<workload::Workload> rows_of(const BenchOptions& o) {
   return rows;
 }
 
+int run_ep_bench(const BenchOptions& o, const std::string& command) {
+  EpBenchOptions options = o.over_ranks;
+  options.tokens = o.tokens.empty() ? kEpTokens : o.tokens;
+  options.runs = o.timing.runs;
+  EpBenchReport report;
+  report.date = utc_timestamp();
+  report.commit = o.commit;
+  report.command = command;
+  if (!o.quiet) fmt::print("{}", ep_bench_header());
+  measure_ep(options, o.backend.plan_options(), report, [](const EpBenchRow& row) {
+    fmt::print("{}", ep_bench_line(row));
+    std::fflush(stdout);
+  });
+  if (!report.fault.empty()) fmt::print("fault: {}\n", report.fault);
+  if (!o.json.empty()) replace_file(o.json, to_json(report).dump(2) + '\n');
+  return kAllPassed;
+}
+
 int run_bench(const BenchOptions& o, const std::string& command) {
+  if (o.ep && !o.markdown.empty()) refuse("--markdown", "given beside --ep", "--json");
   for (const auto& [option, path] : {std::pair("--json", o.json), std::pair("--markdown", o.markdown)})
     if (!path.empty()) require_writable(option, path);
+  if (o.ep) return run_ep_bench(o, command);
   std::vector<workload::Workload> rows = rows_of(o);
   for (workload::Workload& row : rows) o.draw.apply_seed(row);
   const DeviceInfo device = o.backend.device_info();

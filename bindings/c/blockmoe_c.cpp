@@ -21,6 +21,14 @@ struct blockmoe_bound_plan {
   blockmoe::BoundPlan bound;
 };
 
+struct blockmoe_ep_group {
+  blockmoe::EpGroup group;
+};
+
+struct blockmoe_bound_ep_group {
+  blockmoe::BoundEpGroup bound;
+};
+
 namespace blockmoe::api {
 
 template <>
@@ -37,6 +45,8 @@ template <>
 inline constexpr std::uint32_t kFirstSize<blockmoe_prerouted_activations> = 360;
 template <>
 inline constexpr std::uint32_t kFirstSize<blockmoe_workspace_need> = 24;
+template <>
+inline constexpr std::uint32_t kFirstSize<blockmoe_ep_options> = 56;
 
 }  // namespace blockmoe::api
 
@@ -68,6 +78,9 @@ static_assert(same(blockmoe::Backend::automatic, BLOCKMOE_BACKEND_AUTOMATIC) &&
               same(blockmoe::Backend::hopper, BLOCKMOE_BACKEND_HOPPER));
 static_assert(same(blockmoe::WorkspaceInit::anything, BLOCKMOE_WORKSPACE_ANYTHING) &&
               same(blockmoe::WorkspaceInit::zeroed_once, BLOCKMOE_WORKSPACE_ZEROED_ONCE));
+static_assert(same(blockmoe::EpWay::automatic, BLOCKMOE_EP_AUTOMATIC) &&
+              same(blockmoe::EpWay::gather, BLOCKMOE_EP_GATHER) &&
+              same(blockmoe::EpWay::exchange, BLOCKMOE_EP_EXCHANGE));
 static_assert(blockmoe::kMaxRank == BLOCKMOE_MAX_RANK);
 
 // ---- errors
@@ -199,6 +212,27 @@ blockmoe::PreroutedActivations translate(const blockmoe_prerouted_activations& c
   return activations;
 }
 
+blockmoe::EpOptions translate(const blockmoe_ep_options& c) {
+  blockmoe::EpOptions options;
+  options.way = static_cast<blockmoe::EpWay>(c.way);
+  options.pieces = c.pieces;
+  options.comm_sms = c.comm_sms;
+  options.serial = c.serial;
+  options.timeout_ms = c.timeout_ms;
+  options.expert_map = c.expert_map;
+  options.board = {.context = c.board.context, .post = c.board.post, .read = c.board.read};
+  return options;
+}
+
+// Of a plan or of a group.
+Status give_need(const blockmoe::WorkspaceNeed& known, blockmoe_workspace_need* need) {
+  blockmoe_workspace_need c = blockmoe_workspace_need_init();
+  c.init = static_cast<std::int32_t>(known.init);
+  c.bytes = known.bytes;
+  c.alignment = known.alignment;
+  return api::write_struct("need", c, need);
+}
+
 Status give_device(const Result<blockmoe::DeviceInfo>& found, blockmoe_device_info* info) {
   BLOCKMOE_RETURN_IF_ERROR(found.status());
   return api::write_struct("info", translate(found.value()), info);
@@ -261,12 +295,7 @@ blockmoe_status blockmoe_plan_workspace(const blockmoe_plan* plan, blockmoe_work
   return entry(error, [&]() -> Status {
     BLOCKMOE_RETURN_IF_ERROR(check_pointer("plan", plan));
     BLOCKMOE_RETURN_IF_ERROR(check_pointer("need", need));
-    const blockmoe::WorkspaceNeed known = plan->plan.workspace();
-    blockmoe_workspace_need c = blockmoe_workspace_need_init();
-    c.init = static_cast<std::int32_t>(known.init);
-    c.bytes = known.bytes;
-    c.alignment = known.alignment;
-    return api::write_struct("need", c, need);
+    return give_need(plan->plan.workspace(), need);
   });
 }
 
@@ -336,6 +365,98 @@ blockmoe_status blockmoe_bound_plan_route(const blockmoe_bound_plan* bound, cons
     BLOCKMOE_RETURN_IF_ERROR(check_pointer("topk_ids", topk_ids));
     BLOCKMOE_RETURN_IF_ERROR(check_pointer("topk_weights", topk_weights));
     return bound->bound.route(translate(*routing_logits), translate(*topk_ids), translate(*topk_weights), stream);
+  });
+}
+
+blockmoe_status blockmoe_ep_group_create(const blockmoe_geometry* layer, int64_t max_tokens,
+                                         const blockmoe_device_info* device, void* nccl_comm,
+                                         const blockmoe_ep_options* ep_options, const blockmoe_options* options,
+                                         blockmoe_ep_group** group, blockmoe_error* error) {
+  return entry(error, [&]() -> Status {
+    blockmoe_geometry sizes = blockmoe_geometry_init();
+    blockmoe_device_info info = blockmoe_device_info_init();
+    blockmoe_ep_options ep_wishes = blockmoe_ep_options_init();
+    blockmoe_options wishes = blockmoe_options_init();
+    BLOCKMOE_RETURN_IF_ERROR(read("layer", layer, &sizes));
+    BLOCKMOE_RETURN_IF_ERROR(read("device", device, &info));
+    if (ep_options != nullptr) BLOCKMOE_RETURN_IF_ERROR(read("ep_options", ep_options, &ep_wishes));
+    if (options != nullptr) BLOCKMOE_RETURN_IF_ERROR(read("options", options, &wishes));
+    BLOCKMOE_RETURN_IF_ERROR(check_flag("options.gate_first", wishes.gate_first));
+    BLOCKMOE_RETURN_IF_ERROR(check_pointer("group", group));
+    Result<blockmoe::EpGroup> made = blockmoe::EpGroup::create(translate(sizes), max_tokens, translate(info), nccl_comm,
+                                                               translate(ep_wishes), translate(wishes));
+    BLOCKMOE_RETURN_IF_ERROR(made.status());
+    *group = new blockmoe_ep_group{std::move(made).value()};
+    return {};
+  });
+}
+
+void blockmoe_ep_group_destroy(blockmoe_ep_group* group) {
+  delete group;
+}
+
+blockmoe_status blockmoe_ep_group_workspace(const blockmoe_ep_group* group, blockmoe_workspace_need* need,
+                                            blockmoe_error* error) {
+  return entry(error, [&]() -> Status {
+    BLOCKMOE_RETURN_IF_ERROR(check_pointer("group", group));
+    BLOCKMOE_RETURN_IF_ERROR(check_pointer("need", need));
+    return give_need(group->group.workspace(), need);
+  });
+}
+
+int32_t blockmoe_ep_group_rank(const blockmoe_ep_group* group) {
+  return group == nullptr ? -1 : group->group.rank();
+}
+
+int32_t blockmoe_ep_group_ranks(const blockmoe_ep_group* group) {
+  return group == nullptr ? 0 : group->group.ranks();
+}
+
+const char* blockmoe_ep_group_explain(const blockmoe_ep_group* group) {
+  return group == nullptr ? "" : group->group.explain().c_str();
+}
+
+int32_t blockmoe_ep_group_way(const blockmoe_ep_group* group, int64_t most_tokens) {
+  return group == nullptr ? BLOCKMOE_EP_AUTOMATIC : static_cast<std::int32_t>(group->group.way(most_tokens));
+}
+
+blockmoe_status blockmoe_ep_group_check(const blockmoe_ep_group* group, void* stream, int32_t timeout_ms,
+                                        blockmoe_error* error) {
+  return entry(error, [&]() -> Status {
+    BLOCKMOE_RETURN_IF_ERROR(check_pointer("group", group));
+    return group->group.check(stream, timeout_ms);
+  });
+}
+
+blockmoe_status blockmoe_ep_group_bind(const blockmoe_ep_group* group, const blockmoe_weights* weights,
+                                       blockmoe_bound_ep_group** bound, blockmoe_error* error) {
+  return entry(error, [&]() -> Status {
+    blockmoe_weights given = blockmoe_weights_init();
+    BLOCKMOE_RETURN_IF_ERROR(check_pointer("group", group));
+    BLOCKMOE_RETURN_IF_ERROR(read("weights", weights, &given));
+    BLOCKMOE_RETURN_IF_ERROR(check_pointer("bound", bound));
+    Result<blockmoe::BoundEpGroup> made = group->group.bind(translate(given));
+    BLOCKMOE_RETURN_IF_ERROR(made.status());
+    *bound = new blockmoe_bound_ep_group{std::move(made).value()};
+    return {};
+  });
+}
+
+void blockmoe_bound_ep_group_destroy(blockmoe_bound_ep_group* bound) {
+  delete bound;
+}
+
+blockmoe_status blockmoe_bound_ep_group_run(const blockmoe_bound_ep_group* bound,
+                                            const blockmoe_activations* activations, const blockmoe_tensor* output,
+                                            void* workspace, size_t workspace_bytes, void* stream, int64_t most_tokens,
+                                            blockmoe_error* error) {
+  return entry(error, [&]() -> Status {
+    blockmoe_activations given = blockmoe_activations_init();
+    BLOCKMOE_RETURN_IF_ERROR(check_pointer("bound", bound));
+    BLOCKMOE_RETURN_IF_ERROR(read("activations", activations, &given));
+    BLOCKMOE_RETURN_IF_ERROR(check_pointer("output", output));
+    return bound->bound.run(translate(given), translate(*output), {.data = workspace, .bytes = workspace_bytes}, stream,
+                            most_tokens);
   });
 }
 

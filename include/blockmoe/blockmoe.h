@@ -17,6 +17,8 @@
  *
  * Structs that begin with struct_size are made by their blockmoe_..._init(), which compiles the size into the caller.
  * The library reads and writes only that many bytes; fields added later stand at the end, with 0 meaning "as before".
+ *
+ * The layer over several GPUs (blockmoe_ep_...): expert_parallel.hpp, likewise field by field.
  */
 #ifndef BLOCKMOE_BLOCKMOE_H
 #define BLOCKMOE_BLOCKMOE_H
@@ -57,6 +59,9 @@ enum {
   BLOCKMOE_BACKEND_PORTABLE = 2,
   BLOCKMOE_BACKEND_HOPPER = 3
 };
+
+/* ep way */
+enum { BLOCKMOE_EP_AUTOMATIC = 0, BLOCKMOE_EP_GATHER = 1, BLOCKMOE_EP_EXCHANGE = 2 };
 
 /* workspace init */
 enum { BLOCKMOE_WORKSPACE_ANYTHING = 0, BLOCKMOE_WORKSPACE_ZEROED_ONCE = 1 };
@@ -144,6 +149,26 @@ typedef struct blockmoe_workspace_need {
   uint64_t alignment;
 } blockmoe_workspace_need;
 
+/* Frozen. Where ranks tell each other, on the host, how far they are; all zeros: nowhere. */
+typedef struct blockmoe_ep_board {
+  void* context;
+  void (*post)(void* context, int32_t rank, int64_t calls);
+  int64_t (*read)(void* context, int32_t rank);
+} blockmoe_ep_board;
+
+typedef struct blockmoe_ep_options {
+  uint32_t struct_size;
+  int32_t way;
+  int32_t pieces;
+  int32_t comm_sms;
+  int32_t serial; /* 0 or 1 */
+  int32_t timeout_ms;
+  const int32_t* expert_map;
+  blockmoe_ep_board board;
+} blockmoe_ep_options;
+
+typedef struct blockmoe_ep_group blockmoe_ep_group;
+typedef struct blockmoe_bound_ep_group blockmoe_bound_ep_group;
 typedef struct blockmoe_plan blockmoe_plan;
 typedef struct blockmoe_bound_plan blockmoe_bound_plan;
 
@@ -195,6 +220,34 @@ BLOCKMOE_API blockmoe_status blockmoe_bound_plan_route(const blockmoe_bound_plan
                                                        const blockmoe_tensor* topk_weights, void* stream,
                                                        blockmoe_error* error);
 
+/* `nccl_comm` is an ncclComm_t. `ep_options` and `options` may be NULL. *group is written only when the call succeeds, and is then
+ * the caller's to destroy. */
+BLOCKMOE_API blockmoe_status blockmoe_ep_group_create(const blockmoe_geometry* layer, int64_t max_tokens,
+                                                      const blockmoe_device_info* device, void* nccl_comm,
+                                                      const blockmoe_ep_options* ep_options,
+                                                      const blockmoe_options* options, blockmoe_ep_group** group,
+                                                      blockmoe_error* error);
+/* NULL is accepted. Bound groups that were made from it live on. */
+BLOCKMOE_API void blockmoe_ep_group_destroy(blockmoe_ep_group* group);
+BLOCKMOE_API blockmoe_status blockmoe_ep_group_workspace(const blockmoe_ep_group* group, blockmoe_workspace_need* need,
+                                                         blockmoe_error* error);
+/* For a NULL group: -1, 0, "" and BLOCKMOE_EP_AUTOMATIC. The string lives as long as the group. */
+BLOCKMOE_API int32_t blockmoe_ep_group_rank(const blockmoe_ep_group* group);
+BLOCKMOE_API int32_t blockmoe_ep_group_ranks(const blockmoe_ep_group* group);
+BLOCKMOE_API const char* blockmoe_ep_group_explain(const blockmoe_ep_group* group);
+BLOCKMOE_API int32_t blockmoe_ep_group_way(const blockmoe_ep_group* group, int64_t most_tokens);
+BLOCKMOE_API blockmoe_status blockmoe_ep_group_check(const blockmoe_ep_group* group, void* stream, int32_t timeout_ms,
+                                                     blockmoe_error* error);
+/* As blockmoe_plan_bind. */
+BLOCKMOE_API blockmoe_status blockmoe_ep_group_bind(const blockmoe_ep_group* group, const blockmoe_weights* weights,
+                                                    blockmoe_bound_ep_group** bound, blockmoe_error* error);
+BLOCKMOE_API void blockmoe_bound_ep_group_destroy(blockmoe_bound_ep_group* bound);
+BLOCKMOE_API blockmoe_status blockmoe_bound_ep_group_run(const blockmoe_bound_ep_group* bound,
+                                                         const blockmoe_activations* activations,
+                                                         const blockmoe_tensor* output, void* workspace,
+                                                         size_t workspace_bytes, void* stream, int64_t most_tokens,
+                                                         blockmoe_error* error);
+
 /* Initialisers: zeros, the size, and the defaults of moe.hpp. */
 
 static inline blockmoe_error blockmoe_error_init(void) {
@@ -227,6 +280,13 @@ static inline blockmoe_geometry blockmoe_geometry_init(void) {
 
 static inline blockmoe_options blockmoe_options_init(void) {
   blockmoe_options options;
+  memset(&options, 0, sizeof options);
+  options.struct_size = sizeof options;
+  return options;
+}
+
+static inline blockmoe_ep_options blockmoe_ep_options_init(void) {
+  blockmoe_ep_options options;
   memset(&options, 0, sizeof options);
   options.struct_size = sizeof options;
   return options;

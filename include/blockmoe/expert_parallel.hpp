@@ -44,7 +44,8 @@ struct EpOptions {
   EpWay way = EpWay::automatic;
   /// Pieces that the other ranks' tokens of an exchange come in, 1..8; 0 = 1. More hide more and make the products shorter
   std::int32_t pieces = 0;
-  /// Multiprocessors that an exchange leaves to NCCL while products run beside it; 0 = 8
+  /// Multiprocessors that an exchange leaves to NCCL while products run beside its messages, at least; NCCL's kernels start
+  /// first, and the products take what they leave free until they end
   std::int32_t comm_sms = 0;
   /// 1: an exchange runs on the caller's stream alone, nothing beside anything: what the overlap is measured against
   std::int32_t serial = 0;

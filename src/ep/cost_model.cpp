@@ -9,10 +9,11 @@
 namespace blockmoe::ep {
 namespace {
 
-// The operator on an NVIDIA H200 (bench/results): weights of active experts at 4.4 TB/s, products at 880 TFLOPS, whichever takes
-// longer, beside 20 us of everything else; f32 rows and parts at 4 TB/s.
-constexpr double kReadBytes = 4.4e12;
-constexpr double kFlops = 880e12;
+// The operator on an NVIDIA H200 with 128 experts (`blockmoe bench --ep`, replays back to back, 2026-11-27): weights of active
+// experts at 4.3 TB/s, products at 660 TFLOPS (sustained; a call alone on a rested card has 880), whichever takes longer, beside 20
+// us of everything else; f32 rows and parts at 4 TB/s.
+constexpr double kReadBytes = 4.3e12;
+constexpr double kFlops = 660e12;
 constexpr double kCallUs = 20.0;
 constexpr double kMoveBytes = 4.0e12;
 constexpr double kLaunchUs = 2.5;  // a kernel of a few microseconds in a graph

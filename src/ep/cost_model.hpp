@@ -15,9 +15,9 @@ struct Link {
   double bytes_a_second;  // out of one rank, all its peers together
 };
 
-// NCCL 2.28.9 in a graph on two NVIDIA H200 of one host (NV18), 2026-11: 16 to 128 KB a rank 10 to 13 us (all-gather), 11
-// (all-to-all); 373 GB/s one way.
-inline constexpr Link kNvlink{11.0, 373e9};
+// NCCL 2.28.9 in a graph on two NVIDIA H200 of one host (NV18), `blockmoe bench --ep`, 2026-11-27, both ways at once: 7 KB a rank
+// 9.5 us, 29 KB 10.5; 61 MB 283 to 294 us, 235 MB 880 to 914. (One way alone, by copies: 373 GB/s.)
+inline constexpr Link kNvlink{11.0, 250e9};
 // An assumption, not a measurement: one adapter of 400 Gbit/s a GPU at nine tenths, and twice the latency.
 inline constexpr Link kNetwork{22.0, 45e9};
 inline constexpr std::int32_t kRanksOfAHost = 8;

@@ -48,7 +48,6 @@ using api::refuse;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::int32_t kMostPieces = 8;
-constexpr std::int32_t kCommSms = 8;
 constexpr std::int32_t kTimeoutMs = 30000;
 constexpr std::int64_t kMostTokens = 1 << 24;
 constexpr std::chrono::microseconds kPoll(200);
@@ -278,7 +277,6 @@ Status read_options(const EpOptions& given, EpOptions* options) {
     return refuse("ep_options.board", options->board.post == nullptr ? "no post" : "no read", "both or neither");
   }
   if (options->pieces == 0) options->pieces = 1;
-  if (options->comm_sms == 0) options->comm_sms = kCommSms;
   if (options->timeout_ms == 0) options->timeout_ms = kTimeoutMs;
   return {};
 }
@@ -348,8 +346,9 @@ std::string explain(const EpGroup::State& g) {
     text += join(words(way), " ", static_cast<std::int64_t>(cost.total_us), " us", way == EpWay::gather ? ", " : "\n");
   }
   text += join("exchange: ", g.options.pieces, g.options.pieces == 1 ? " piece" : " pieces", ", ",
-               g.options.serial == 1 ? "nothing beside anything"
-                                     : join(g.options.comm_sms, " multiprocessors left to NCCL beside products"),
+               g.options.serial == 1
+                   ? "nothing beside anything"
+                   : join("at least ", g.options.comm_sms, " multiprocessors left to NCCL beside products"),
                "\nworkspace: ", (g.need.bytes + 500'000) / 1'000'000, " MB\n");
   return text + g.plan->explain();
 }
@@ -363,7 +362,7 @@ Status make_plans(EpGroup::State* g, const Geometry& layer, const Options& optio
   g->beside_plan = plan.value();
   const std::int32_t all = g->layer.device.sm_count;
   const std::int32_t asked = options.max_sms == 0 ? all : std::min(options.max_sms, all);
-  if (g->options.serial == 0 && g->ranks > 1 && all - g->options.comm_sms > 0) {
+  if (g->options.serial == 0 && g->options.comm_sms > 0 && all > g->options.comm_sms) {
     Options beside = g->layer.options;
     beside.max_sms = std::min(asked, all - g->options.comm_sms);
     const Result<Plan> fewer = Plan::create(layer, most, g->layer.device, beside);
@@ -543,6 +542,12 @@ class Call {
     all.own = g_.ranks == 1;
     if (wanted(kProducts)) BLOCKMOE_RETURN_IF_ERROR(compute(all, bound_));
     if (!wanted(kReturn) || g_.ranks == 1) return {};
+    if (sums_on_the_way()) {
+      return g_.nccl_status(g_.nccl->reduce_scatter(at<float>(g_.offsets.parts), at<float>(g_.offsets.back),
+                                                    static_cast<std::size_t>(slots_ * hidden()),
+                                                    nccl::DataType::float32, nccl::Operation::sum, g_.comm, stream_),
+                            "ncclReduceScatter");
+    }
     return return_parts(0, [&](std::int32_t peer) { return part(g_.offsets.parts, peer * slots_); });
   }
 
@@ -555,8 +560,7 @@ class Call {
     for (std::int32_t p = 0; p < pieces_; ++p) {
       const OperatorCall piece = piece_of_exchange(g_.ranks, g_.rank, slots_, pieces_, p);
       if (comm_ != stream_) BLOCKMOE_RETURN_IF_ERROR(wait_for(arrived(p), stream_));
-      // Beside a later piece no message travels unless it is another piece's.
-      if (wanted(kProducts)) BLOCKMOE_RETURN_IF_ERROR(compute(piece, pieces_ > 1 ? beside_ : bound_));
+      if (wanted(kProducts)) BLOCKMOE_RETURN_IF_ERROR(compute(piece, pieces_ > 1 ? beside() : bound_));
       BLOCKMOE_RETURN_IF_ERROR(order(stream_, g_.lanes.done[static_cast<std::size_t>(p)], comm_));
       if (!wanted(kReturn)) continue;
       BLOCKMOE_RETURN_IF_ERROR(return_parts(p, [&](std::int32_t peer) {
@@ -564,11 +568,13 @@ class Call {
       }));
     }
     if (wanted(kProducts)) {
-      BLOCKMOE_RETURN_IF_ERROR(
-          compute(own_of_exchange(g_.ranks, g_.rank, slots_), comm_ != stream_ ? beside_ : bound_));
+      BLOCKMOE_RETURN_IF_ERROR(compute(own_of_exchange(g_.ranks, g_.rank, slots_), beside()));
     }
     return order(comm_, g_.lanes.returned, stream_);
   }
+
+  // What runs while messages travel.
+  const BoundPlan& beside() const { return comm_ != stream_ ? beside_ : bound_; }
 
   cudaEvent_t arrived(std::int32_t piece) const { return g_.lanes.arrived[static_cast<std::size_t>(piece)]; }
   static Status record(cudaEvent_t event, cudaStream_t stream) {
@@ -622,6 +628,9 @@ class Call {
     });
   }
 
+  // Of two parts there is one sum, in whichever order NCCL adds them.
+  bool sums_on_the_way() const { return way_ == EpWay::gather && g_.ranks == 2 && getenv("EP_RS") != nullptr; }
+
   // Records -> parts.
   Status compute(const OperatorCall& call, const BoundPlan& bound) const {
     const std::int64_t count = call.run.records();
@@ -654,6 +663,11 @@ class Call {
     p.ranks = g_.ranks;
     p.own = part(g_.offsets.parts, own);
     p.back = at<float>(g_.offsets.back);
+    if (sums_on_the_way()) {
+      p.me = 0;
+      p.ranks = 1;
+      p.own = p.back;
+    }
     p.output = call_.output;
     p.output_type = call_.output_type;
     p.output_pitch = call_.output_pitch;

@@ -36,6 +36,7 @@ Result<Functions> find_all() {
   find(f.comm_user_rank, "ncclCommUserRank");
   find(f.comm_cu_device, "ncclCommCuDevice");
   find(f.all_gather, "ncclAllGather");
+  find(f.reduce_scatter, "ncclReduceScatter");
   find(f.send, "ncclSend");
   find(f.recv, "ncclRecv");
   find(f.group_start, "ncclGroupStart");

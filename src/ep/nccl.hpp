@@ -17,6 +17,7 @@ inline constexpr Code kInProgress = 7;
 inline constexpr std::int32_t kLeastVersion = 22800;  // 2.28.0
 
 enum class DataType : std::int32_t { uint8 = 1, float32 = 7 };
+enum class Operation : std::int32_t { sum = 0 };
 
 struct UniqueId {
   char bytes[128];
@@ -34,6 +35,8 @@ struct Functions {
   Code (*comm_user_rank)(Comm, int*) = nullptr;
   Code (*comm_cu_device)(Comm, int*) = nullptr;
   Code (*all_gather)(const void* from, void* to, std::size_t count_a_rank, DataType, Comm, Stream) = nullptr;
+  Code (*reduce_scatter)(const void* from, void* to, std::size_t count_a_rank, DataType, Operation, Comm,
+                         Stream) = nullptr;
   Code (*send)(const void* from, std::size_t count, DataType, int peer, Comm, Stream) = nullptr;
   Code (*recv)(void* to, std::size_t count, DataType, int peer, Comm, Stream) = nullptr;
   Code (*group_start)() = nullptr;

@@ -244,6 +244,31 @@ TEST_F(ApiC, null_arguments_are_named) {
   EXPECT_EQ(bound, nullptr);
 }
 
+TEST_F(ApiC, a_group_names_what_is_missing) {
+  blockmoe_ep_group* group = nullptr;
+  expect_refused(blockmoe_ep_group_create(nullptr, 16, &call_.device, nullptr, nullptr, nullptr, &group, &error_),
+                 "layer: null, expected an address");
+  expect_refused(
+      blockmoe_ep_group_create(&call_.geometry, 16, &call_.device, nullptr, nullptr, nullptr, nullptr, &error_),
+      "group: null, expected an address");
+  blockmoe_ep_options options = blockmoe_ep_options_init();
+  options.struct_size = 20;
+  expect_refused(
+      blockmoe_ep_group_create(&call_.geometry, 16, &call_.device, nullptr, &options, nullptr, &group, &error_),
+      "ep_options.struct_size: 20, expected 56 or another version's size, as the struct's initialiser sets it");
+  EXPECT_NE(blockmoe_ep_group_create(&call_.geometry, 16, &call_.device, nullptr, nullptr, nullptr, &group, &error_),
+            BLOCKMOE_OK);  // a group is of GPUs
+  EXPECT_EQ(group, nullptr);
+  EXPECT_EQ(blockmoe_ep_group_rank(nullptr), -1);
+  EXPECT_STREQ(blockmoe_ep_group_explain(nullptr), "");
+  blockmoe_ep_group_destroy(nullptr);
+  blockmoe_bound_ep_group_destroy(nullptr);
+  expect_refused(blockmoe_ep_group_check(nullptr, nullptr, 1, &error_), "group: null, expected an address");
+  expect_refused(
+      blockmoe_bound_ep_group_run(nullptr, &call_.activations, &call_.output, nullptr, 0, nullptr, 0, &error_),
+      "bound: null, expected an address");
+}
+
 TEST_F(ApiC, a_null_plan_tells_nothing_and_is_destroyed) {
   EXPECT_EQ(blockmoe_plan_backend(nullptr), BLOCKMOE_BACKEND_AUTOMATIC);
   EXPECT_STREQ(blockmoe_plan_path(nullptr), "");

@@ -36,6 +36,7 @@ TEST(ApiHeaders, struct_size_is_set_by_the_initialiser) {
   EXPECT_EQ(Weights().struct_size, sizeof(Weights));
   EXPECT_EQ(Activations().struct_size, sizeof(Activations));
   EXPECT_EQ(PreroutedActivations().struct_size, sizeof(PreroutedActivations));
+  EXPECT_EQ(EpOptions().struct_size, sizeof(EpOptions));
 }
 
 TEST(ApiHeaders, a_later_fields_place_is_never_padding_of_an_older_struct) {
@@ -45,6 +46,7 @@ TEST(ApiHeaders, a_later_fields_place_is_never_padding_of_an_older_struct) {
   EXPECT_EQ(sizeof(Weights), 456U);
   EXPECT_EQ(sizeof(Activations), 272U);
   EXPECT_EQ(sizeof(PreroutedActivations), 360U);
+  EXPECT_EQ(sizeof(EpOptions), 56U);
 }
 
 TEST(ApiHeaders, tensors_describe_row_major_memory) {
