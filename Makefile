@@ -61,9 +61,10 @@ test-python: setup-python $(BUILD)/build.ninja  ## Build the Python wheel, insta
 	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe blockmoe_cli -- --quiet
 	@tools/test_python.sh $(BUILD) build/python requirements/python.txt
 
-test-python-torch: setup-python $(BUILD)/build.ninja  ## The same with PyTorch (2.5 GB): its tensors, torch.compile, torch.export
+test-python-torch: setup-python $(BUILD)/build.ninja  ## The same with PyTorch (2.2 GB to load): torch.compile, torch.export, expert parallel
 	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe blockmoe_cli -- --quiet
-	@tools/test_python.sh $(BUILD) build/python-torch requirements/python.txt requirements/torch.txt
+	@tools/test_python.sh $(BUILD) build/python-torch requirements/python.txt requirements/torch.txt \
+	  $(if $(filter cuda,$(DEVICE)),requirements/torch-cuda.txt)
 
 test-sanitized: setup-test build/asan/build.ninja  ## The same tests under AddressSanitizer and UBSan
 	@rm -f build/asan/tests.xml

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 for_build="g++ make ninja-build cmake libfmt-dev libcli11-dev nlohmann-json3-dev libeigen3-dev libgtest-dev"
 for_test="git clang libclang-rt-dev python3"
+for_python="python3 iproute2" # ip: ranks on hosts of their own
 
 want=$for_build
 requirements=()
@@ -16,7 +17,7 @@ case "${1:-}" in
     requirements+=(requirements/tools.txt requirements/test.txt)
     ;;
   python)
-    want="$want python3"
+    want="$want $for_python"
     requirements+=(requirements/test.txt requirements/wheel.txt)
     ;;
   *)

@@ -17,10 +17,10 @@ run() {
 
 for part in format-check test-build; do run $part || failed+=("$part"); done
 # One process at a time (pip, the wheel, mypy, pytest): beside the rest, and shown when it has ended.
-run test-python >build/test-python.log 2>&1 &
+run test-python-torch >build/test-python.log 2>&1 &
 python=$!
 for part in test-sanitized test-fuzz tidy; do run $part || failed+=("$part"); done
-wait $python || failed+=(test-python)
+wait $python || failed+=(test-python-torch)
 cat build/test-python.log
 
 # Loud, not red: this machine may have no GPU. `make release-check` fails on it.

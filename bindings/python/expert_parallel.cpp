@@ -6,6 +6,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "blockmoe/expert_parallel.hpp"
@@ -62,7 +63,7 @@ class EpGroupRef : public tvm::ffi::ObjectRef {
 
 class BoundEpGroupObject : public tvm::ffi::Object {
  public:
-  BoundEpGroupObject(const EpGroupRef& of, const BoundEpGroup& made) : group(of), bound(made) {}
+  BoundEpGroupObject(EpGroupRef of, const BoundEpGroup& made) : group(std::move(of)), bound(made) {}
   TVM_FFI_DECLARE_OBJECT_INFO_FINAL("blockmoe.BoundEpGroup", BoundEpGroupObject, tvm::ffi::Object);
 
   EpGroupRef group;

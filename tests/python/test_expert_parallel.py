@@ -11,11 +11,12 @@ import pytest
 
 from frameworks import TENSORS, NumPy, arguments
 from processes import NoHosts, die, pull_cable, run_ranks, separate_hosts, stand_still
-from reference import GATE_CPU, random_layer, reference, relative_error
+from reference import GATE_CPU, GATE_CUDA, random_layer, reference, relative_error
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make test-python-torch installs it)")
 
 import blockmoe  # noqa: E402
+from blockmoe import _core  # noqa: E402
 from blockmoe._expert_map import ExpertMap  # noqa: E402
 from blockmoe._expert_parallel_cpu import CpuLayer  # noqa: E402
 from blockmoe.expert_parallel import EpGroup, RankError  # noqa: E402
@@ -34,17 +35,17 @@ def made_group(rank, *, maps=None, **options):
     return EpGroup(None, **({"max_tokens": 64, "max_threads": 1, "expert_map": expert_map} | sizes | options))
 
 
-def bound_layer(rank, layer, group, *, maps=None):
+def bound_layer(rank, layer, group, *, maps=None, device="cpu"):
     count = EXPERTS // torch.distributed.get_world_size()
     held = list(maps[rank]) if maps else list(range(count * rank, count * rank + count))
     weights = {
-        name: torch.from_numpy(getattr(layer, name)[held])
+        name: torch.from_numpy(getattr(layer, name)[held]).to(device)
         for name in ("gemm1_weights", "gemm1_weights_scale", "gemm2_weights", "gemm2_weights_scale")
     }
     return group.bind(
         blockmoe.Weights(
             **weights,
-            routing_bias=torch.from_numpy(layer.routing_bias),
+            routing_bias=torch.from_numpy(layer.routing_bias).to(device),
             local_expert_offset=group.local_expert_offset,
             routed_scaling_factor=layer.routed_scaling_factor,
         )
@@ -193,6 +194,47 @@ def test_holders_of_an_expert_take_turns_from_the_tokens_rank_on():
         turns = [(home + token) % 3 for token in range(4)]
         assert computing.tolist() == [[turn, 0, 2] for turn in turns]
         assert numbers.tolist() == [[(1, 0, 0)[turn], 0, 1] for turn in turns]
+
+
+# ---- on GPUs
+
+
+def run_on_gpus(rank, layer, tokens, maps):
+    """[way][repetition] -> bits of this rank's rows"""
+    device = f"cuda:{rank}"
+    torch.cuda.set_device(rank)
+    step = [tensor.to(device) for tensor in own_step(rank, layer, tokens)]
+    outputs = []
+    for way in WAYS:
+        group = made_group(rank, maps=maps, way=way, device=device)
+        one = bound_layer(rank, layer, group, maps=maps, device=device)
+        both = [one.run(*step) for _ in range(2)]
+        group.check()
+        outputs.append([bits_of(output.cpu()) for output in both])
+    return outputs
+
+
+@pytest.mark.parametrize("maps", [None, [range(11), range(15, 4, -1)]], ids=["without_a_map", "replicas"])
+@pytest.mark.parametrize("tokens", [[9], [5, 9], [0, 7]], ids=str)
+def test_the_rows_of_ranks_on_gpus_are_the_references(tokens, maps):
+    if torch.cuda.device_count() < len(tokens):
+        pytest.skip(f"{len(tokens)} CUDA devices are needed, {torch.cuda.device_count()} here")
+    if maps and len(tokens) == 1:
+        pytest.skip("a map of two ranks")
+    layer = random_layer(sum(tokens))
+    results = results_of(run_ranks(len(tokens), run_on_gpus, layer, tokens, maps))
+    for way in range(2):
+        first, again = (np.concatenate([rank[way][i] for rank in results]) for i in range(2))
+        np.testing.assert_array_equal(again, first)
+        assert relative_error(bits_as_values(first), reference(layer)) < GATE_CUDA
+
+
+def test_the_librarys_group_says_what_it_can_not_connect():
+    sizes = (4, 16, 256, 128, 8, 4, 4, 2)
+    with pytest.raises(ValueError, match="^device: (cpu|this build)"):
+        _core.make_ep_group(1, *sizes, "cpu", 0, False, 0, 0, 1000, [0, 1], lambda calls: None, lambda rank: 0)
+    with pytest.raises(ValueError, match="^expert_map: 4294967296, expected a number of 32 bits"):
+        _core.make_ep_group(1, *sizes, "cpu", 0, False, 0, 0, 1000, [2**32], lambda calls: None, lambda rank: 0)
 
 
 # ---- a NaN stays where it is
