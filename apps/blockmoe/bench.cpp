@@ -48,7 +48,7 @@ struct BenchOptions {
   EpBenchOptions over_ranks;
 };
 
-const std::vector<std::int64_t> kEpTokens = {1, 8, 32, 128, 512, 2048, 8192};
+const std::vector<std::int64_t> kEpTokens = {1, 2, 4, 8, 16, 32, 64, 128, 512, 2048, 4096, 8192};
 
 void add_options(CLI::App& app, BenchOptions& o) {
   o.backend.device = "cuda";
@@ -93,13 +93,12 @@ void add_options(CLI::App& app, BenchOptions& o) {
       ->capture_default_str()
       ->needs(ep)
       ->group("Expert parallel");
-  app.add_option("--pieces", o.over_ranks.pieces, "Pieces of an exchange")
-      ->check(whole_number(1, 8))
+  app.add_option("--pieces", o.over_ranks.pieces, "Pieces of an exchange; 0 = the library's choice")
+      ->check(whole_number(0, 8))
       ->capture_default_str()
       ->needs(ep)
       ->group("Expert parallel");
-  app.add_option("--comm-sms", o.over_ranks.comm_sms,
-                 "Multiprocessors left to NCCL beside products; 0 = the library's choice")
+  app.add_option("--comm-sms", o.over_ranks.comm_sms, "Multiprocessors left to NCCL beside products, at least")
       ->check(whole_number(0, 128))
       ->capture_default_str()
       ->needs(ep)
@@ -135,9 +134,9 @@ int run_ep_bench(const BenchOptions& o, const std::string& command) {
   report.date = utc_timestamp();
   report.commit = o.commit;
   report.command = command;
-  if (!o.quiet) fmt::print("{}", ep_bench_header());
-  measure_ep(options, o.backend.plan_options(), report, [](const EpBenchRow& row) {
-    fmt::print("{}", ep_bench_line(row));
+  measure_ep(options, o.backend.plan_options(), report, [&](const EpBenchRow& row) {
+    if (o.quiet) return;
+    fmt::print("{}{}", report.rows.size() == 1 ? ep_bench_header() : "", ep_bench_line(row));
     std::fflush(stdout);
   });
   if (!report.fault.empty()) fmt::print("fault: {}\n", report.fault);

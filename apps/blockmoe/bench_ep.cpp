@@ -34,7 +34,8 @@ namespace {
 
 using measure::DeviceMemory;
 
-constexpr int kBatches = 9;                 // timed, of `runs` replays each; the median counts
+constexpr int kBatches = 7;                 // timed, of `runs` replays each; the median counts
+constexpr double kBatchUs = 25'000;         // of a batch: longer calls are replayed fewer times, but three
 constexpr int kWarmup = 3;                  // replays before them
 constexpr std::int32_t kDrawnExperts = 32;  // whose codes are drawn; the others repeat them, with scales of their own
 constexpr int kFaultMs = 2000;              // after which the ranks that called give up on the one that did not
@@ -63,7 +64,7 @@ struct Shared {
   const EpBenchOptions& options;
   const Options& plan_options;
   EpBenchReport& report;
-  void (*done)(const EpBenchRow&);
+  const std::function<void(const EpBenchRow&)>& done;
   const workload::Inputs& inputs;       // kDrawnExperts experts, the tokens of all ranks at the largest T
   const std::vector<float>& w13_scale;  // [E, ...], of all experts
   const std::vector<float>& w2_scale;
@@ -245,18 +246,25 @@ class Rank {
     cudaEvent_t end = nullptr;
     require_cuda(cudaEventCreate(&begin), "cudaEventCreate");
     require_cuda(cudaEventCreate(&end), "cudaEventCreate");
+    const auto replay_us = [&](const Graph& graph, int runs) {
+      meet();
+      graph.replay(stream_);  // brings the ranks together: the next ones' time is what counts
+      require_cuda(cudaEventRecord(begin, stream_), "cudaEventRecord");
+      for (int i = 0; i < runs; ++i) graph.replay(stream_);
+      require_cuda(cudaEventRecord(end, stream_), "cudaEventRecord");
+      wait();
+      float ms = 0;
+      require_cuda(cudaEventElapsedTime(&ms, begin, end), "cudaEventElapsedTime");
+      return slowest(static_cast<double>(ms) * 1e3 / runs);
+    };
+    std::vector<int> runs;
+    for (const auto& graph : graphs) {
+      runs.push_back(std::clamp(static_cast<int>(kBatchUs / replay_us(*graph, 1)), 3, std::max(3, s_.options.runs)));
+    }
     std::vector<std::vector<double>> times(calls.size());
     for (int batch = 0; batch < kBatches; ++batch) {
       for (std::size_t call = 0; call < calls.size(); ++call) {
-        meet();
-        graphs[call]->replay(stream_);  // brings the ranks together: the next ones' time is what counts
-        require_cuda(cudaEventRecord(begin, stream_), "cudaEventRecord");
-        for (int i = 0; i < s_.options.runs; ++i) graphs[call]->replay(stream_);
-        require_cuda(cudaEventRecord(end, stream_), "cudaEventRecord");
-        wait();
-        float ms = 0;
-        require_cuda(cudaEventElapsedTime(&ms, begin, end), "cudaEventElapsedTime");
-        times[call].push_back(slowest(static_cast<double>(ms) * 1e3 / s_.options.runs));
+        times[call].push_back(replay_us(*graphs[call], runs[call]));
       }
     }
     cudaEventDestroy(begin);
@@ -351,7 +359,7 @@ class Rank {
     sizes.layer.local_experts = layer_.local_experts;
     sizes.ranks = s_.options.ranks;
     sizes.slots = row->tokens;
-    sizes.pieces = s_.options.pieces;
+    sizes.pieces = s_.options.pieces > 0 ? s_.options.pieces : ep::choose_pieces(sizes.ranks, sizes.slots);
     const EpWay way = variant == Variant::gather ? EpWay::gather : EpWay::exchange;
     const ep::EpCost cost = ep::predict(way, sizes, ep::link_of(sizes.ranks));
     row->predicted_us = {{"route", cost.route_us},
@@ -404,7 +412,7 @@ std::vector<float> scales_of(std::int64_t count, workload::DrawStream stream) {
 }  // namespace
 
 void measure_ep(const EpBenchOptions& options, const Options& plan_options, EpBenchReport& report,
-                void (*done)(const EpBenchRow&)) {
+                const std::function<void(const EpBenchRow&)>& done) {
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess) devices = 0;
   if (devices < options.ranks)
@@ -414,7 +422,8 @@ void measure_ep(const EpBenchOptions& options, const Options& plan_options, EpBe
   report.ranks = options.ranks;
   report.machine = machine_with(value_or_raise(query_device({DeviceType::cuda, 0})));
   report.method = fmt::format(
-      "a thread a GPU; each call as a CUDA graph, replayed {} times back to back on all ranks at once, the slowest "
+      "a thread a GPU; each call as a CUDA graph, replayed up to {} times back to back on all ranks at once, the "
+      "slowest "
       "rank's "
       "time a replay, median of {} such batches in turn with the other calls' and stages'; no flush: the weights of a "
       "call's experts are "
@@ -457,7 +466,7 @@ void measure_ep(const EpBenchOptions& options, const Options& plan_options, EpBe
 
 namespace blockmoe::cli {
 
-void measure_ep(const EpBenchOptions&, const Options&, EpBenchReport&, void (*)(const EpBenchRow&)) {
+void measure_ep(const EpBenchOptions&, const Options&, EpBenchReport&, const std::function<void(const EpBenchRow&)>&) {
   throw InputError("this build has no GPU backends, and bench measures on a GPU");
 }
 

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -26,8 +27,8 @@ namespace blockmoe::cli {
 struct EpBenchOptions {
   std::int32_t ranks = 2;
   std::vector<std::int64_t> tokens;  // of a rank
-  std::int32_t pieces = 1;
-  std::int32_t comm_sms = 0;  // 0: the library's choice
+  std::int32_t pieces = 0;           // of an exchange; 0: the library's choice
+  std::int32_t comm_sms = 0;         // left to NCCL, at least
   int runs = 30;
   bool fault = false;  // in the end one rank doesn't call
 };
@@ -59,7 +60,7 @@ struct EpBenchReport {
 // Fills all but date, commit and command. `done` is called with each row. Throws InputError where there are fewer GPUs, no NCCL or
 // no CUDA in this build. A rank that fails ends the process: the others wait for it.
 void measure_ep(const EpBenchOptions& options, const Options& plan_options, EpBenchReport& report,
-                void (*done)(const EpBenchRow&));
+                const std::function<void(const EpBenchRow&)>& done);
 
 nlohmann::ordered_json to_json(const EpBenchReport& report);
 std::string ep_bench_header();

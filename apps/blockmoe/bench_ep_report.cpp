@@ -56,17 +56,18 @@ ordered_json to_json(const EpBenchReport& report) {
 }
 
 std::string ep_bench_header() {
-  return fmt::format("{:>6} {:>9} {:>10} {:>10} {:>8} {:>8} {:>9} {:>10} {:>9} {:>7} {:>10} {:>7} {:>10} {:>9} {}\n",
-                     "T", "way", "us", "operator", "over", "route", "exchange", "products", "return", "sum", "compute",
-                     "serial", "hidden", "predicted", "rel. L2", "bits");
+  return fmt::format(
+      "{:>6} {:>9} {:>10} {:>10} {:>8} {:>8} {:>9} {:>10} {:>9} {:>7} {:>10} {:>10} {:>7} {:>10} {:>9} {}\n", "T",
+      "way", "us", "operator", "over", "route", "exchange", "products", "return", "sum", "compute", "serial", "hidden",
+      "predicted", "rel. L2", "bits");
 }
 
 std::string ep_bench_line(const EpBenchRow& row) {
   const auto predicted = row.predicted_us.find("total");
   return fmt::format(
-      "{:>6} {:>9} {:>10.1f} {:>10.1f} {:>8.1f} {:>8.1f} {:>9.1f} {:>10.1f} {:>9.1f} {:>7.1f} {:>10.1f} {:>7.2f} "
-      "{:>10.1f} "
-      "{:>9.5f} {}\n",
+      "{:>6} {:>9} {:>10.1f} {:>10.1f} {:>8.1f} {:>8.1f} {:>9.1f} {:>10.1f} {:>9.1f} {:>7.1f} {:>10.1f} {:>10.1f} "
+      "{:>7.2f} "
+      "{:>10.1f} {:>9.5f} {}\n",
       row.tokens, row.way, row.us, row.operator_us, row.us - row.operator_us, stage(row, "route"),
       stage(row, "exchange"), stage(row, "products"), stage(row, "return"), stage(row, "sum"), row.compute_us,
       row.serial_us, row.hidden(), predicted == row.predicted_us.end() ? 0.0 : predicted->second, row.relative_l2,

@@ -42,7 +42,8 @@ struct EpBoard {
 struct EpOptions {
   std::uint32_t struct_size = sizeof(EpOptions);
   EpWay way = EpWay::automatic;
-  /// Pieces that the other ranks' tokens of an exchange come in, 1..8; 0 = 1. More hide more and make the products shorter
+  /// Pieces that the other ranks' tokens of an exchange come in, 1..8; 0 = the library's choice, by most_tokens. More hide more and
+  /// make the products' calls shorter
   std::int32_t pieces = 0;
   /// Multiprocessors that an exchange leaves to NCCL while products run beside its messages, at least; NCCL's kernels start
   /// first, and the products take what they leave free until they end

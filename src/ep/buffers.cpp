@@ -36,10 +36,12 @@ OperatorCall piece_of_exchange(std::int32_t ranks, std::int32_t me, std::int64_t
   return call;
 }
 
-OperatorCall own_of_exchange(std::int32_t ranks, std::int32_t me, std::int64_t slots) {
+OperatorCall own_of_exchange(std::int32_t ranks, std::int32_t me, std::int64_t slots, std::int32_t half) {
+  const std::int64_t first = slots / 2;
   OperatorCall call;
-  call.run = {me, -1, 0, slots, 1};
-  call.first_record = (ranks - 1) * slots;
+  call.run = half == 0 ? kernels::expert_parallel::Run{me, -1, 0, first, 1}
+                       : kernels::expert_parallel::Run{me, -1, first, slots - first, 1};
+  call.first_record = (ranks - 1) * slots + call.run.first_token;
   call.own = true;
   return call;
 }

@@ -38,8 +38,8 @@ struct OperatorCall {
 /// Call number `piece` of an exchange of S slots: the other ranks' tokens of that piece. S is a multiple of `pieces`.
 OperatorCall piece_of_exchange(std::int32_t ranks, std::int32_t me, std::int64_t slots, std::int32_t pieces,
                                std::int32_t piece);
-/// Its last call: the own tokens.
-OperatorCall own_of_exchange(std::int32_t ranks, std::int32_t me, std::int64_t slots);
+/// Its first (0) and last (1) call: one half of the own tokens. A half may have no slot.
+OperatorCall own_of_exchange(std::int32_t ranks, std::int32_t me, std::int64_t slots, std::int32_t half);
 /// The one call of a gather.
 OperatorCall all_of_gather(std::int32_t ranks, std::int64_t slots);
 

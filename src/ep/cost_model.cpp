@@ -16,6 +16,8 @@ constexpr double kReadBytes = 4.3e12;
 constexpr double kFlops = 660e12;
 constexpr double kCallUs = 20.0;
 constexpr double kMoveBytes = 4.0e12;
+// Of the products' rate that is gone while a message travels beside them: NCCL's kernels hold a quarter of the multiprocessors.
+constexpr double kNcclShare = 0.25;
 constexpr double kLaunchUs = 2.5;  // a kernel of a few microseconds in a graph
 
 double us(double seconds) {
@@ -59,16 +61,23 @@ EpCost predict(EpWay way, const EpSizes& sizes, const Link& link) {
     cost.total_us = cost.route_us + cost.exchange_us + cost.products_us + cost.return_us;
     return cost;
   }
-  // The first piece comes in the open; the last one goes back beside the own tokens' products, the others beside more.
-  const double own = products_us(g, slots);
+  // Pieces come in beside the first half of the own tokens and the pieces before them, and go back beside those after them and the
+  // second half.
+  const double half = products_us(g, slots / 2);
   const double piece = products_us(g, peers * slots / pieces);
-  cost.products_us = own + pieces * piece;
-  const double first_in = cost.exchange_us / pieces;
-  const double waits_in = std::max(0.0, (cost.exchange_us - first_in) - (pieces - 1) * piece);
-  const double returns = cost.return_us - sum;
-  const double waits_back = std::max(0.0, returns - own - (pieces - 1) * piece);
-  cost.total_us = cost.route_us + first_in + waits_in + cost.products_us + waits_back + sum;
+  cost.products_us = 2 * half + pieces * piece;
+  const double beside = half + (pieces - 1) * piece;
+  const auto beyond = [beside](double message) {
+    return kNcclShare * std::min(message, beside) + std::max(0.0, message - beside);
+  };
+  cost.total_us = cost.route_us + cost.products_us + beyond(cost.exchange_us) + beyond(cost.return_us - sum) + sum;
   return cost;
+}
+
+std::int32_t choose_pieces(std::int32_t ranks, std::int64_t slots) {
+  constexpr std::int64_t kTokensACall = 4096;
+  const std::int64_t calls = (ranks - std::int64_t{1}) * slots / kTokensACall;
+  return calls >= kMostChosenPieces ? kMostChosenPieces : calls >= 2 ? 2 : 1;
 }
 
 EpWay choose_way(const EpSizes& sizes) {

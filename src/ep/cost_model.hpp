@@ -43,6 +43,11 @@ struct EpSizes {
 /// With picks spread evenly over all experts.
 EpCost predict(EpWay way, const EpSizes& sizes, const Link& link);
 
+/// Pieces of an exchange where the caller names none: 1, 2 or 4, as many as keep 4096 tokens for each call of the operator, which
+/// cuts longer ones itself.
+inline constexpr std::int32_t kMostChosenPieces = 4;
+std::int32_t choose_pieces(std::int32_t ranks, std::int64_t slots);
+
 /// The cheaper one of gather and exchange; gather for one rank.
 EpWay choose_way(const EpSizes& sizes);
 

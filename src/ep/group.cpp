@@ -6,11 +6,11 @@
 //
 // Way `exchange`, S the caller's stream and C the group's own:
 //
-//   S:  route | pack |           | unpack, the operator on piece 0 | ... piece 1 | ... own tokens |  sum
-//   C:               | piece 0 out, piece 1 out ...   | parts of 0 back | parts of 1 back       |
+//   S:  route | pack | the operator on half of the own tokens | ... on piece 0 | ... on piece 1  | ... the other half |  sum
+//   C:               | piece 0 out, piece 1 out ...                           | parts of 0 back | parts of 1 back    |
 //
-// so that all but the first piece comes in beside products, and all parts go back beside products. The events between the two
-// streams are the group's; a capture of S takes C in and joins it again.
+// so that all messages travel beside products. The events between the two streams are the group's; a capture of S takes C in and
+// joins it again.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -276,7 +276,6 @@ Status read_options(const EpOptions& given, EpOptions* options) {
   if ((options->board.post == nullptr) != (options->board.read == nullptr)) {
     return refuse("ep_options.board", options->board.post == nullptr ? "no post" : "no read", "both or neither");
   }
-  if (options->pieces == 0) options->pieces = 1;
   if (options->timeout_ms == 0) options->timeout_ms = kTimeoutMs;
   return {};
 }
@@ -320,8 +319,12 @@ Status upload_table(const OwnerLists& lists, EpGroup::State* g) {
   return {};
 }
 
-EpSizes sizes_for(const EpGroup::State& g, std::int64_t slots) {
-  return {g.layer.geometry, g.ranks, slots, g.options.pieces};
+std::int32_t pieces_for(const EpGroup::State& g, std::int64_t most_tokens) {
+  return g.options.pieces > 0 ? g.options.pieces : choose_pieces(g.ranks, most_tokens);
+}
+
+EpSizes sizes_for(const EpGroup::State& g, std::int64_t most_tokens) {
+  return {g.layer.geometry, g.ranks, most_tokens, pieces_for(g, most_tokens)};
 }
 
 EpWay way_for(const EpGroup::State& g, std::int64_t most_tokens) {
@@ -345,7 +348,8 @@ std::string explain(const EpGroup::State& g) {
     const EpCost cost = predict(way, sizes_for(g, most), link);
     text += join(words(way), " ", static_cast<std::int64_t>(cost.total_us), " us", way == EpWay::gather ? ", " : "\n");
   }
-  text += join("exchange: ", g.options.pieces, g.options.pieces == 1 ? " piece" : " pieces", ", ",
+  const std::int32_t pieces = pieces_for(g, most);
+  text += join("exchange: ", pieces, pieces == 1 ? " piece" : " pieces", ", ",
                g.options.serial == 1
                    ? "nothing beside anything"
                    : join("at least ", g.options.comm_sms, " multiprocessors left to NCCL beside products"),
@@ -354,7 +358,7 @@ std::string explain(const EpGroup::State& g) {
 }
 
 Status make_plans(EpGroup::State* g, const Geometry& layer, const Options& options) {
-  g->max_slots = round_up(g->layer.max_tokens, g->options.pieces);
+  g->max_slots = round_up(g->layer.max_tokens, g->options.pieces > 0 ? g->options.pieces : kMostChosenPieces);
   const std::int64_t most = g->ranks * g->max_slots;
   const Result<Plan> plan = Plan::create(layer, most, g->layer.device, options);
   BLOCKMOE_RETURN_IF_ERROR(plan.status());
@@ -494,7 +498,7 @@ class Call {
         base_(workspace),
         stream_(static_cast<cudaStream_t>(stream)),
         way_(way_for(group, most_tokens)),
-        pieces_(way_ == EpWay::exchange ? group.options.pieces : 1),
+        pieces_(way_ == EpWay::exchange ? pieces_for(group, most_tokens) : 1),
         slots_(round_up(most_tokens, pieces_)),
         stages_(stages),
         comm_(way_ == EpWay::exchange && group.options.serial == 0 ? group.lanes.comm : stream_) {}
@@ -557,20 +561,24 @@ class Call {
       if (wanted(kExchange)) BLOCKMOE_RETURN_IF_ERROR(send_tokens(p));
       if (comm_ != stream_) BLOCKMOE_RETURN_IF_ERROR(record(arrived(p), comm_));
     }
+    BLOCKMOE_RETURN_IF_ERROR(compute_own(0));
     for (std::int32_t p = 0; p < pieces_; ++p) {
       const OperatorCall piece = piece_of_exchange(g_.ranks, g_.rank, slots_, pieces_, p);
       if (comm_ != stream_) BLOCKMOE_RETURN_IF_ERROR(wait_for(arrived(p), stream_));
-      if (wanted(kProducts)) BLOCKMOE_RETURN_IF_ERROR(compute(piece, pieces_ > 1 ? beside() : bound_));
+      if (wanted(kProducts)) BLOCKMOE_RETURN_IF_ERROR(compute(piece, beside()));
       BLOCKMOE_RETURN_IF_ERROR(order(stream_, g_.lanes.done[static_cast<std::size_t>(p)], comm_));
       if (!wanted(kReturn)) continue;
       BLOCKMOE_RETURN_IF_ERROR(return_parts(p, [&](std::int32_t peer) {
         return part(g_.offsets.parts, piece.first_record + place_of(peer) * piece_slots());
       }));
     }
-    if (wanted(kProducts)) {
-      BLOCKMOE_RETURN_IF_ERROR(compute(own_of_exchange(g_.ranks, g_.rank, slots_), beside()));
-    }
+    BLOCKMOE_RETURN_IF_ERROR(compute_own(1));
     return order(comm_, g_.lanes.returned, stream_);
+  }
+
+  Status compute_own(std::int32_t half) const {
+    const OperatorCall own = own_of_exchange(g_.ranks, g_.rank, slots_, half);
+    return wanted(kProducts) && own.run.slots > 0 ? compute(own, beside()) : Status();
   }
 
   // What runs while messages travel.
@@ -629,12 +637,13 @@ class Call {
   }
 
   // Of two parts there is one sum, in whichever order NCCL adds them.
-  bool sums_on_the_way() const { return way_ == EpWay::gather && g_.ranks == 2 && getenv("EP_RS") != nullptr; }
+  bool sums_on_the_way() const { return way_ == EpWay::gather && g_.ranks == 2; }
 
   // Records -> parts.
   Status compute(const OperatorCall& call, const BoundPlan& bound) const {
     const std::int64_t count = call.run.records();
-    const char* const from = call.own ? at<char>(g_.offsets.records) : record(g_.offsets.received, call.first_record);
+    const char* const from =
+        call.own ? record(g_.offsets.records, call.run.first_token) : record(g_.offsets.received, call.first_record);
     const contract::Geometry& layer = g_.layer.geometry;
     auto* const scales = at<float>(g_.offsets.scales) + call.first_record * layer.hidden_blocks();
     auto* const ids = at<std::int32_t>(g_.offsets.local_ids) + call.first_record * layer.top_k;

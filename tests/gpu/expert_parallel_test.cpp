@@ -224,11 +224,11 @@ class Shares {
 
   std::vector<OperatorCall> calls_of(std::int32_t rank) const {
     if (sharing_.pieces == 0) return {ep::all_of_gather(sharing_.ranks(), slots_)};
-    std::vector<OperatorCall> calls;
+    std::vector<OperatorCall> calls = {ep::own_of_exchange(sharing_.ranks(), rank, slots_, 0)};
     for (std::int32_t p = 0; p < pieces_; ++p) {
       calls.push_back(ep::piece_of_exchange(sharing_.ranks(), rank, slots_, pieces_, p));
     }
-    calls.push_back(ep::own_of_exchange(sharing_.ranks(), rank, slots_));
+    calls.push_back(ep::own_of_exchange(sharing_.ranks(), rank, slots_, 1));
     return calls;
   }
 
@@ -244,8 +244,8 @@ class Shares {
         copy(s.received.get() + (call.first_record + i) * layout_.bytes,
              from.records.get() + call.run.token_of(i) * layout_.bytes, layout_.bytes);
       }
-      const std::uint8_t* const input =
-          call.own ? s.records.get() : s.received.get() + call.first_record * layout_.bytes;
+      const std::uint8_t* const input = call.own ? s.records.get() + call.run.first_token * layout_.bytes
+                                                 : s.received.get() + call.first_record * layout_.bytes;
       float* const scales = s.scales.get() + call.first_record * g.hidden_blocks();
       std::int32_t* const ids = s.local_ids.get() + call.first_record * g.top_k;
       EXPECT_TRUE(records::launch_unpack(layout_, call.run, {begin_.get(), owners_.get()}, rank,

@@ -41,11 +41,11 @@ TEST(EpBuffers, an_exchange_covers_every_token_once) {
       for (std::int32_t me = 0; me < ranks; ++me) {
         std::set<std::pair<std::int32_t, std::int64_t>> seen;
         std::set<std::int64_t> rows;
-        std::vector<ep::OperatorCall> calls;
+        std::vector<ep::OperatorCall> calls = {ep::own_of_exchange(ranks, me, kSlots, 0)};
         for (std::int32_t p = 0; p < pieces && ranks > 1; ++p) {
           calls.push_back(ep::piece_of_exchange(ranks, me, kSlots, pieces, p));
         }
-        calls.push_back(ep::own_of_exchange(ranks, me, kSlots));
+        calls.push_back(ep::own_of_exchange(ranks, me, kSlots, 1));
         for (const ep::OperatorCall& call : calls) {
           for (std::int64_t i = 0; i < call.run.records(); ++i) {
             EXPECT_EQ(call.run.rank_of(i) == me, call.own);
@@ -172,6 +172,7 @@ ep::EpSizes sizes(std::int32_t ranks, std::int64_t slots) {
   sizes.layer.local_experts = sizes.layer.experts / ranks;
   sizes.ranks = ranks;
   sizes.slots = slots;
+  sizes.pieces = ep::choose_pieces(ranks, slots);
   return sizes;
 }
 
@@ -179,8 +180,16 @@ TEST(EpCost, few_tokens_are_gathered_and_many_exchanged) {
   EXPECT_EQ(ep::choose_way(sizes(1, 8192)), EpWay::gather);
   EXPECT_EQ(ep::choose_way(sizes(2, 1)), EpWay::gather);
   EXPECT_EQ(ep::choose_way(sizes(2, 32)), EpWay::gather);
+  EXPECT_EQ(ep::choose_way(sizes(2, 8192)), EpWay::exchange);
   EXPECT_EQ(ep::choose_way(sizes(8, 8192)), EpWay::exchange);
   EXPECT_EQ(ep::choose_way(sizes(32, 8192)), EpWay::exchange);
+}
+
+TEST(EpCost, pieces_keep_long_calls) {
+  EXPECT_EQ(ep::choose_pieces(2, 1), 1);
+  EXPECT_EQ(ep::choose_pieces(2, 4096), 1);
+  EXPECT_EQ(ep::choose_pieces(2, 8192), 2);
+  EXPECT_EQ(ep::choose_pieces(8, 8192), 4);
 }
 
 TEST(EpCost, a_call_costs_more_with_more_tokens_and_never_more_than_its_parts) {
