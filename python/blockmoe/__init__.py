@@ -3,6 +3,7 @@
     blockmoe.fused_moe(...)          one call: routing, both grouped products, combine
     blockmoe.fused_moe_prerouted(...)  the same without the routing, for callers that have done it
     blockmoe.Plan(...).bind(...)     the same in three steps, for engines: once a model, once a layer, each step
+    blockmoe.expert_parallel         the layer over several ranks of torch.distributed, each with a part of the experts
     blockmoe.torch                   the operator registered with PyTorch, for torch.compile and torch.export
 
 Tensors are those of any framework that speaks DLPack, on the CPU or on CUDA devices. Nothing here imports a framework.

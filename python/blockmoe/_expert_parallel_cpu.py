@@ -22,7 +22,6 @@ _RECORD_ALIGNMENT = 16  # bytes; what the operator asks of hidden_states, which 
 
 # Messages of a step, in their order.
 _HEADER, _RECORDS, _PARTS = 0, 1, 2
-_REFUSED = -1  # in place of a count of records: the rank's arguments were not accepted
 
 
 class CpuGroup:
@@ -45,6 +44,7 @@ class CpuGroup:
         self._plan = plan
         self._offset = offset
         self._layers = 0
+        self.refusals = 0  # by this rank
 
     @property
     def explain(self) -> str:
@@ -95,8 +95,7 @@ class CpuLayer:
             self._require_accepted(logits, hidden, scale, output, most)
             ids, weights = self._bound.route(logits)
         except (TypeError, ValueError) as refusal:
-            self._ranks.say("refusal", str(refusal))
-            self._swap_counts([_REFUSED] * self._ranks.size, most)
+            self._refuse(str(refusal), most)
             raise
         with torch.no_grad():
             return self._step(ids, weights, hidden.view(torch.uint8), scale, output, most)
@@ -161,8 +160,14 @@ class CpuLayer:
             return torch.arange(len(computing))
         return (computing == rank).any(1).nonzero().flatten()
 
+    def _refuse(self, reason: str, most: int) -> None:
+        """Tells the other ranks, which are in run(), that this one's arguments were not accepted."""
+        self._group.refusals += 1
+        self._ranks.say(f"refusal {self._group.refusals} of rank", reason)
+        self._swap_counts([-self._group.refusals] * self._ranks.size, most)
+
     def _swap_counts(self, counts: Sequence[int], most: int) -> list[int]:
-        """Records that each rank sends here.
+        """Records that each rank sends here. A negative count is the number of a rank's refusal.
 
         Raises RankError where a rank's call is none of this step: refused, or of another layer or most_tokens.
         """
@@ -170,11 +175,12 @@ class CpuLayer:
         headers = torch.empty(ranks.size, 3, dtype=torch.int64)
         ranks.swap([torch.tensor([count, self._number, most]) for count in counts], list(headers), _HEADER)
         found: list[list[int]] = headers.tolist()
-        if counts[ranks.rank] == _REFUSED:
+        if counts[ranks.rank] < 0:
             return []
         for rank, (count, _, _) in enumerate(found):
-            if count == _REFUSED:
-                raise RankError(f"rank {rank} refused its arguments: {ranks.said('refusal', rank)}", [rank])
+            if count < 0:
+                reason = ranks.said(f"refusal {-count} of rank", rank)
+                raise RankError(f"rank {rank} refused its arguments: {reason}", [rank])
         for rank, (_, number, their_most) in enumerate(found):
             if number != self._number:
                 raise RankError(f"rank {rank}: runs layer {number} of the group, expected {self._number} as here", [rank])

@@ -136,7 +136,7 @@ class Ranks:
         self._record_fault(RankError(f"rank {self.rank}: {reason}", [self.rank]))
 
     def say(self, key: str, text: str) -> None:
-        """Leaves a text for the other ranks."""
+        """Leaves a text for the other ranks. It may reach them after a message that was sent later."""
         self._store.set(f"{key} {self.rank}", text)
 
     def said(self, key: str, rank: int) -> str:

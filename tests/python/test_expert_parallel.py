@@ -21,7 +21,8 @@ from blockmoe._expert_map import ExpertMap  # noqa: E402
 from blockmoe._expert_parallel_cpu import CpuLayer  # noqa: E402
 from blockmoe.expert_parallel import EpGroup, RankError  # noqa: E402
 
-EXPERTS, HIDDEN, INTERMEDIATE = 16, 256, 128
+EXPERTS, HIDDEN, INTERMEDIATE = 16, 256, 128  # as random_layer() makes them
+GEOMETRY = {"experts": EXPERTS, "hidden": HIDDEN, "intermediate": INTERMEDIATE, "top_k": 4, "n_group": 4, "topk_group": 2}
 WAYS = ("gather", "exchange")
 TIMEOUT = datetime.timedelta(seconds=2)  # of the tests of faults
 
@@ -30,9 +31,8 @@ TIMEOUT = datetime.timedelta(seconds=2)  # of the tests of faults
 
 def made_group(rank, *, maps=None, **options):
     """An EpGroup of the layers that random_layer() makes."""
-    sizes = {"experts": EXPERTS, "hidden": HIDDEN, "intermediate": INTERMEDIATE, "top_k": 4, "n_group": 4, "topk_group": 2}
     expert_map = maps[rank] if maps else None
-    return EpGroup(None, **({"max_tokens": 64, "max_threads": 1, "expert_map": expert_map} | sizes | options))
+    return EpGroup(None, **({"max_tokens": 64, "max_threads": 1, "expert_map": expert_map} | GEOMETRY | options))
 
 
 def bound_layer(rank, layer, group, *, maps=None, device="cpu"):
@@ -155,6 +155,23 @@ def test_a_rows_bits_do_not_depend_on_the_other_tokens_of_a_step():
     for steps in results[0]:
         for output in steps[1:]:
             np.testing.assert_array_equal(output, steps[0])
+
+
+def run_two_groups(rank, layer):
+    """Bits of this rank's rows, ranks 0 and 2 being one layer and 1 and 3 another."""
+    pairs = [torch.distributed.new_group(pair) for pair in ([0, 2], [1, 3])]
+    group = EpGroup(pairs[rank % 2], 64, max_threads=1, **GEOMETRY)
+    held = slice(8 * (rank // 2), 8 * (rank // 2) + 8)
+    weights = [torch.from_numpy(getattr(layer, name)[held]) for name in TENSORS[4:]]
+    bias = torch.from_numpy(layer.routing_bias)
+    bound = group.bind(blockmoe.Weights(*weights, bias, group.local_expert_offset, layer.routed_scaling_factor))
+    return bits_of(bound.run(*step_of(layer, 3 * rank, 3 * rank + 3)))
+
+
+def test_a_group_may_be_some_of_all_ranks():
+    layer = random_layer(12)
+    rows = np.concatenate(results_of(run_ranks(4, run_two_groups, layer)))
+    assert relative_error(bits_as_values(rows), one_process(layer)) < GATE_CPU
 
 
 def run_in_other_types(rank, layer):
@@ -339,6 +356,24 @@ CALLS = {
     "scale_tokens": (lambda a, b, c: (a, b, c[:, 1:]), "hidden_states_scale: shape [2, 4], expected [2, 5]"),
     "no_tensor": (lambda a, b, c: (a.numpy(), b, c), "routing_logits: ndarray, expected a torch.Tensor"),
 }
+
+
+def refuse_twice(rank, layer):
+    one = made_layer(rank, layer)
+    step = step_of(layer, 0, 4)
+    messages = []
+    for columns in (1, 2):
+        try:
+            one.run(step[0][:, columns if rank == 0 else 0 :], *step[1:])
+        except (ValueError, RankError) as error:
+            messages.append(str(error))
+    return messages
+
+
+def test_each_refusal_is_told_in_its_own_words():
+    own, told = results_of(run_ranks(2, refuse_twice, random_layer(4)))
+    assert own == [f"routing_logits: shape [4, {columns}], expected [4, 16]" for columns in (15, 14)]
+    assert told == [f"rank 0 refused its arguments: {message}" for message in own]
 
 
 def refuse_once(rank, case):
