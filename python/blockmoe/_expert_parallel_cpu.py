@@ -31,6 +31,7 @@ class CpuGroup:
         ranks: what they described agrees.
         experts: of all ranks.
         plan: of N times max_tokens, with this rank's experts.
+        sizes: of a step.
         offset: what Weights must say.
         gathers: every rank computes its part of every token.
     """

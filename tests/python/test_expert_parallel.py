@@ -347,7 +347,10 @@ def test_weights_of_another_offset_are_refused():
 # ---- a call that is refused
 
 CALLS = {
-    "too_many_tokens": (lambda a, b, c: (a.repeat(13, 1), b.repeat(13, 1), c.repeat(1, 13)), "hidden_states: 65 tokens, expected 0 to 64"),
+    "too_many_tokens": (
+        lambda a, b, c: (a.repeat(13, 1), b.repeat(13, 1), c.repeat(1, 13)),
+        "hidden_states: 65 tokens, expected 0 to 64",
+    ),
     "logits_shape": (lambda a, b, c: (a[:, 1:], b, c), "routing_logits: shape [5, 15], expected [5, 16]"),
     "logits_type": (lambda a, b, c: (a.double(), b, c), "routing_logits: type torch.float64, expected torch.float32"),
     "hidden_type": (lambda a, b, c: (a, b.float(), c), "hidden_states: type torch.float32, expected torch.float8_e4m3fn or"),
@@ -416,7 +419,10 @@ def run_apart(rank, layer, apart):
 @pytest.mark.parametrize(
     "apart, messages",
     {
-        "layer": ["rank 1: runs layer 2 of the group, expected 1 as here", "rank 0: runs layer 1 of the group, expected 2 as here"],
+        "layer": [
+            "rank 1: runs layer 2 of the group, expected 1 as here",
+            "rank 0: runs layer 1 of the group, expected 2 as here",
+        ],
         "most_tokens": ["rank 1: most_tokens 9, expected 8 as here", "rank 0: most_tokens 8, expected 9 as here"],
     }.items(),
 )
