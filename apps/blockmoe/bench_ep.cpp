@@ -258,6 +258,7 @@ class Rank {
       return slowest(static_cast<double>(ms) * 1e3 / runs);
     };
     std::vector<int> runs;
+    runs.reserve(graphs.size());
     for (const auto& graph : graphs) {
       runs.push_back(std::clamp(static_cast<int>(kBatchUs / replay_us(*graph, 1)), 3, std::max(3, s_.options.runs)));
     }
@@ -447,6 +448,7 @@ void measure_ep(const EpBenchOptions& options, const Options& plan_options, EpBe
   Shared shared{options, plan_options, report, done, inputs, w13_scale, w2_scale, *nccl, {}, barrier, boards, of_rank};
   if (nccl->get_unique_id(&shared.id) != 0) throw RunError("ncclGetUniqueId failed");
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<std::size_t>(options.ranks));
   for (std::int32_t rank = 0; rank < options.ranks; ++rank) {
     threads.emplace_back([&shared, rank] {
       try {

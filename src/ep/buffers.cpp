@@ -3,7 +3,7 @@
 
 namespace blockmoe::ep {
 
-BufferOffsets buffer_offsets(const contract::Geometry& g, std::int32_t ranks, std::int64_t slots,
+BufferOffsets buffer_offsets(const contract::Geometry& layer, std::int32_t ranks, std::int64_t slots,
                              std::size_t plan_bytes) {
   constexpr std::int64_t kAlignment = 256;
   auto next = round_up(static_cast<std::int64_t>(plan_bytes), kAlignment);
@@ -12,17 +12,17 @@ BufferOffsets buffer_offsets(const contract::Geometry& g, std::int32_t ranks, st
     next = round_up(next + bytes, kAlignment);
     return static_cast<std::size_t>(at);
   };
-  const std::int64_t record = kernels::expert_parallel::record_layout(g).bytes;
+  const std::int64_t record = kernels::expert_parallel::record_layout(layer).bytes;
   const std::int64_t all = ranks * slots;
   BufferOffsets o;
-  o.ids = place(slots * g.top_k * 4);
-  o.weights = place(slots * g.top_k * 4);
+  o.ids = place(slots * layer.top_k * 4);
+  o.weights = place(slots * layer.top_k * 4);
   o.records = place(slots * record);
   o.received = place(all * record);
-  o.scales = place(all * g.hidden_blocks() * 4);
-  o.local_ids = place(all * g.top_k * 4);
-  o.parts = place(all * g.hidden * 4);
-  o.back = place((all - slots) * g.hidden * 4);
+  o.scales = place(all * layer.hidden_blocks() * 4);
+  o.local_ids = place(all * layer.top_k * 4);
+  o.parts = place(all * layer.hidden * 4);
+  o.back = place((all - slots) * layer.hidden * 4);
   o.bytes = static_cast<std::size_t>(next);
   return o;
 }

@@ -20,6 +20,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -154,7 +155,7 @@ struct EpGroup::State {
   template <typename Body>
   Status in_group(Body&& body) const {
     BLOCKMOE_RETURN_IF_ERROR(nccl_status(nccl->group_start(), "ncclGroupStart"));
-    const Status inside = body();
+    Status inside = body();
     ep::nccl::Code code = nccl->group_end();
     while (code == ep::nccl::kInProgress) {  // a communicator that doesn't block: it is still connecting
       std::this_thread::yield();
@@ -302,7 +303,7 @@ Status check_experts(const EpGroup::State& g) {
 }
 
 Status upload_table(const OwnerLists& lists, EpGroup::State* g) {
-  const std::size_t begin_bytes =
+  const auto begin_bytes =
       static_cast<std::size_t>(round_up(static_cast<std::int64_t>(lists.begin.size() * sizeof(std::int32_t)), 256));
   const std::size_t owner_bytes = lists.owners.size() * sizeof(kernels::expert_parallel::Owner);
   Result<DeviceMemory> memory = allocate(begin_bytes + owner_bytes);
@@ -332,7 +333,7 @@ EpWay way_for(const EpGroup::State& g, std::int64_t most_tokens) {
   return g.options.way == EpWay::automatic ? choose_way(sizes_for(g, most_tokens)) : g.options.way;
 }
 
-std::string words(EpWay way) {
+std::string_view words(EpWay way) {
   return way == EpWay::exchange ? "exchange" : "gather";
 }
 
@@ -407,6 +408,7 @@ Result<EpGroup> EpGroup::create(const Geometry& layer, std::int64_t max_tokens, 
     std::vector<ep::Description> of_rank;
     BLOCKMOE_RETURN_IF_ERROR(g->set_up(&of_rank));
     std::vector<std::vector<std::int32_t>> experts_of_rank;
+    experts_of_rank.reserve(of_rank.size());
     for (const ep::Description& rank : of_rank) {
       experts_of_rank.emplace_back(rank.experts.begin(), rank.experts.begin() + rank.local_experts);
     }

@@ -159,8 +159,8 @@ class Shares {
     pieces_ = std::max(sharing.pieces, 1);
     slots_ = ep::round_up(slots_, pieces_);
     layout_ = records::record_layout(all.geometry());
-    std::vector<std::vector<std::int32_t>> experts;
-    for (std::int32_t r = 0; r < sharing.ranks(); ++r) experts.push_back(sharing.experts_of(r));
+    std::vector<std::vector<std::int32_t>> experts(sharing.tokens.size());
+    for (std::size_t r = 0; r < experts.size(); ++r) experts[r] = sharing.experts_of(static_cast<std::int32_t>(r));
     const auto lists = ep::owner_lists(experts, all.geometry().experts);
     EXPECT_TRUE(lists.ok()) << lists.status().message();
     begin_ = DeviceArray<std::int32_t>(lists.value().begin);
@@ -379,6 +379,7 @@ class GroupTest : public GpuTest {
     ep::nccl::UniqueId id{};
     ASSERT_EQ(0, nccl_->get_unique_id(&id));
     std::vector<std::thread> threads;
+    threads.reserve(static_cast<std::size_t>(ranks));
     for (std::int32_t rank = 0; rank < ranks; ++rank) {
       threads.emplace_back([&, rank] {
         ASSERT_EQ(cudaSuccess, cudaSetDevice(rank));

@@ -167,7 +167,8 @@ std::vector<float> run_f32(const RandomCall& call, const LibraryPicks* picks) {
   const std::int64_t width = call.geometry().hidden;
   const std::int64_t pitch = width + (call.recipe().pitched ? 12 : 0);
   std::vector<float> memory(static_cast<std::size_t>(tokens * pitch) + 2 * kGuard, kUnwritten);
-  float* const first = memory.data() + to_alignment(memory.data(), 256) / sizeof(float);
+  const std::size_t before = to_alignment(memory.data(), 256) / sizeof(float);
+  float* const first = memory.data() + before;
   const Tensor rows = Tensor::pitched(first, DType::float32, {}, tokens, width, pitch);
   on_bound_plan(call, 0, [&](const BoundPlan& bound, const Workspace& workspace) {
     return picks == nullptr
