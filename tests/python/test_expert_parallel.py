@@ -24,7 +24,7 @@ from blockmoe.expert_parallel import EpGroup, RankError  # noqa: E402
 EXPERTS, HIDDEN, INTERMEDIATE = 16, 256, 128  # as random_layer() makes them
 GEOMETRY = {"experts": EXPERTS, "hidden": HIDDEN, "intermediate": INTERMEDIATE, "top_k": 4, "n_group": 4, "topk_group": 2}
 WAYS = ("gather", "exchange")
-TIMEOUT = datetime.timedelta(seconds=2)  # of the tests of faults
+TIMEOUT = datetime.timedelta(seconds=4)  # of the tests of faults: long enough for a machine that is busy
 
 # ---- what a rank does
 
@@ -500,8 +500,8 @@ def survive(rank, layer):
 
 def test_a_fault_leaves_the_callers_group_as_it_is():
     (first, total, tokens), (late, _, _) = results_of(run_ranks(2, survive, random_layer(4)))
-    assert first == ["rank 1: no answer within 2 s"] * 2
-    assert late == ["rank 1: no answer within 2 s (seen by rank 0)"] * 2
+    assert first == ["rank 1: no answer within 4 s"] * 2
+    assert late == ["rank 1: no answer within 4 s (seen by rank 0)"] * 2
     assert (total, tokens) == (2, 4)
 
 
