@@ -69,7 +69,7 @@ class BLOCKMOE_API EpGroup {
   ///
   /// invalid_argument: a field is out of its range, or differs among the ranks; the message has both values. unsupported: no
   /// CUDA in this build, no NCCL here or one that is too old, no backend for this device. device_error: a rank did not come in
-  /// time; with a board, the message names it.
+  /// time; with a board, the message names it, and without one NCCL was asked already: the communicator was then aborted.
   static Result<EpGroup> create(const Geometry& layer, std::int64_t max_tokens, const DeviceInfo& device,
                                 void* nccl_comm, const EpOptions& ep_options = EpOptions(),
                                 const Options& options = Options());

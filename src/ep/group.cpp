@@ -172,9 +172,6 @@ struct EpGroup::State {
   void abort() const {
     if (!aborted.exchange(true)) nccl->comm_abort(comm);
   }
-  // Until the stream has passed; not for longer than `until`, nor than the other ranks live.
-  Status wait(cudaStream_t stream, ep::Clock::time_point until, std::int64_t calls_expected, const char* what) const;
-  Status set_up(std::vector<ep::Description>* of_rank) const;
 };
 
 struct BoundEpGroup::State {
@@ -184,32 +181,33 @@ struct BoundEpGroup::State {
   std::optional<BoundPlan> beside;
 };
 
-Status EpGroup::State::wait(cudaStream_t stream, ep::Clock::time_point until, std::int64_t calls_expected,
-                            const char* what) const {
-  const auto begin = ep::Clock::now();
+namespace ep {
+namespace {
+
+// Until the stream has passed; not for longer than `until`, nor than the other ranks live.
+Status await_stream(const EpGroup::State& g, cudaStream_t stream, Clock::time_point until, std::int64_t calls_expected,
+                    const char* what) {
+  const auto begin = Clock::now();
   for (;;) {
     const cudaError_t state = cudaStreamQuery(stream);
     if (state == cudaSuccess) return {};
     if (state != cudaErrorNotReady) {
-      abort();
-      return ep::cuda_status(state, what);
+      g.abort();
+      return cuda_status(state, what);
     }
-    ep::nccl::Code error = 0;
-    nccl->comm_get_async_error(comm, &error);
-    const bool failed = error != 0 && error != ep::nccl::kInProgress;
-    if (failed || ep::Clock::now() >= until) {
-      const std::string who = ep::blame(options.board, ranks, calls_expected);
-      abort();
-      if (failed) return {StatusCode::device_error, api::join(what, ": ", nccl->get_error_string(error), "; ", who)};
-      const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(ep::Clock::now() - begin).count();
-      return {StatusCode::device_error, api::join(what, ": not done after ", waited, " ms; ", who)};
+    nccl::Code error = 0;
+    g.nccl->comm_get_async_error(g.comm, &error);
+    const bool failed = error != 0 && error != nccl::kInProgress;
+    if (failed || Clock::now() >= until) {
+      const std::string who = blame(g.options.board, g.ranks, calls_expected);
+      g.abort();
+      if (failed) return {StatusCode::device_error, join(what, ": ", g.nccl->get_error_string(error), "; ", who)};
+      const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begin).count();
+      return {StatusCode::device_error, join(what, ": not done after ", waited, " ms; ", who)};
     }
-    std::this_thread::sleep_for(ep::kPoll);
+    std::this_thread::sleep_for(kPoll);
   }
 }
-
-namespace ep {
-namespace {
 
 // Of all ranks, once every one has come.
 Status wait_for_ranks(const EpGroup::State& g, Clock::time_point until) {
@@ -224,43 +222,38 @@ Status wait_for_ranks(const EpGroup::State& g, Clock::time_point until) {
   return {};
 }
 
-}  // namespace
-}  // namespace ep
+// What every rank says of itself, agreed on.
+Status describe_ranks(const EpGroup::State& g, std::vector<Description>* of_rank) {
+  const auto until = Clock::now() + std::chrono::milliseconds(g.options.timeout_ms);
+  g.post();
+  BLOCKMOE_RETURN_IF_ERROR(wait_for_ranks(g, until));
 
-Status EpGroup::State::set_up(std::vector<ep::Description>* of_rank) const {
-  const auto until = ep::Clock::now() + std::chrono::milliseconds(options.timeout_ms);
-  post();
-  BLOCKMOE_RETURN_IF_ERROR(ep::wait_for_ranks(*this, until));
-
-  const auto fields = ep::agreed_fields(layer, options);
-  ep::Description mine;
+  const auto fields = agreed_fields(g.layer, g.options);
+  Description mine;
   for (std::size_t i = 0; i < fields.size(); ++i) mine.agreed[i] = fields[i].value;
-  const std::int32_t local = layer.geometry.local_experts;
+  const std::int32_t local = g.layer.geometry.local_experts;
   mine.local_experts = local;
-  const std::vector<std::int32_t> consecutive = ep::consecutive_experts(rank, local);
-  const std::int32_t* const experts = options.expert_map == nullptr ? consecutive.data() : options.expert_map;
+  const std::vector<std::int32_t> consecutive = consecutive_experts(g.rank, local);
+  const std::int32_t* const experts = g.options.expert_map == nullptr ? consecutive.data() : g.options.expert_map;
   std::copy_n(experts, local, mine.experts.begin());
 
-  constexpr std::size_t kBytes = sizeof(ep::Description);
-  const Result<ep::DeviceMemory> memory = ep::allocate(kBytes * static_cast<std::size_t>(ranks + 1));
+  constexpr std::size_t kBytes = sizeof(Description);
+  const Result<DeviceMemory> memory = allocate(kBytes * static_cast<std::size_t>(g.ranks + 1));
   BLOCKMOE_RETURN_IF_ERROR(memory.status());
   char* const all = static_cast<char*>(memory.value().get());
-  char* const own = all + kBytes * static_cast<std::size_t>(ranks);
-  BLOCKMOE_RETURN_IF_ERROR(ep::cuda_status(cudaMemcpy(own, &mine, kBytes, cudaMemcpyHostToDevice), "cudaMemcpy"));
-  BLOCKMOE_RETURN_IF_ERROR(in_group([&] {
-    return nccl_status(nccl->all_gather(own, all, kBytes, ep::nccl::DataType::uint8, comm, lanes.comm),
-                       "ncclAllGather");
+  char* const own = all + kBytes * static_cast<std::size_t>(g.ranks);
+  BLOCKMOE_RETURN_IF_ERROR(cuda_status(cudaMemcpy(own, &mine, kBytes, cudaMemcpyHostToDevice), "cudaMemcpy"));
+  BLOCKMOE_RETURN_IF_ERROR(g.in_group([&] {
+    return g.nccl_status(g.nccl->all_gather(own, all, kBytes, nccl::DataType::uint8, g.comm, g.lanes.comm),
+                         "ncclAllGather");
   }));
-  BLOCKMOE_RETURN_IF_ERROR(wait(lanes.comm, until, 1, "EpGroup::create"));
-  of_rank->resize(static_cast<std::size_t>(ranks));
-  BLOCKMOE_RETURN_IF_ERROR(ep::cuda_status(
-      cudaMemcpy(of_rank->data(), all, kBytes * static_cast<std::size_t>(ranks), cudaMemcpyDeviceToHost),
-      "cudaMemcpy"));
-  return ep::check_agreement(*of_rank, fields);
+  BLOCKMOE_RETURN_IF_ERROR(await_stream(g, g.lanes.comm, until, 1, "EpGroup::create"));
+  of_rank->resize(static_cast<std::size_t>(g.ranks));
+  BLOCKMOE_RETURN_IF_ERROR(
+      cuda_status(cudaMemcpy(of_rank->data(), all, kBytes * static_cast<std::size_t>(g.ranks), cudaMemcpyDeviceToHost),
+                  "cudaMemcpy"));
+  return check_agreement(*of_rank, fields);
 }
-
-namespace ep {
-namespace {
 
 Status check_range(const char* argument, std::int64_t value, std::int64_t least, std::int64_t most) {
   if (value >= least && value <= most) return {};
@@ -398,7 +391,6 @@ Result<EpGroup> EpGroup::create(const Geometry& layer, std::int64_t max_tokens, 
       return Status(StatusCode::unsupported, "device: cpu, and NCCL connects CUDA devices");
     }
     BLOCKMOE_RETURN_IF_ERROR(ep::read_comm(g.get(), nccl_comm));
-    BLOCKMOE_RETURN_IF_ERROR(ep::check_experts(*g));
     const api::CurrentDevice current(g->device_index());
     BLOCKMOE_RETURN_IF_ERROR(current.status());
     BLOCKMOE_RETURN_IF_ERROR(ep::make_plans(g.get(), layer, options));
@@ -406,7 +398,8 @@ Result<EpGroup> EpGroup::create(const Geometry& layer, std::int64_t max_tokens, 
     BLOCKMOE_RETURN_IF_ERROR(ep::kernel_status(kernels::expert_parallel::prepare()));
 
     std::vector<ep::Description> of_rank;
-    BLOCKMOE_RETURN_IF_ERROR(g->set_up(&of_rank));
+    BLOCKMOE_RETURN_IF_ERROR(ep::describe_ranks(*g, &of_rank));
+    BLOCKMOE_RETURN_IF_ERROR(ep::check_experts(*g));  // behind it: ranks that differ are told so, all of them
     std::vector<std::vector<std::int32_t>> experts_of_rank;
     experts_of_rank.reserve(of_rank.size());
     for (const ep::Description& rank : of_rank) {
@@ -447,8 +440,8 @@ Status EpGroup::check(Stream stream, std::int32_t timeout_ms) const {
     if (g.aborted) return {StatusCode::device_error, "EpGroup: its communicator was aborted"};
     const api::CurrentDevice current(g.device_index());
     BLOCKMOE_RETURN_IF_ERROR(current.status());
-    return g.wait(static_cast<cudaStream_t>(stream), ep::Clock::now() + std::chrono::milliseconds(timeout_ms), g.calls,
-                  "EpGroup::check");
+    return ep::await_stream(g, static_cast<cudaStream_t>(stream),
+                            ep::Clock::now() + std::chrono::milliseconds(timeout_ms), g.calls, "EpGroup::check");
   });
 }
 
