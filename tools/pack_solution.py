@@ -13,6 +13,7 @@ CUTLASS's headers from the runner's machine: docs/python.md.
 import argparse
 import pathlib
 import shutil
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOURCES = {".cu", ".cuh", ".h", ".cpp"}

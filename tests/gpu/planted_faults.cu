@@ -32,8 +32,8 @@ __global__ void barrier_in_divergent_code(int* result) {
   *result = 1;
 }
 
-// One token whose only pick is said to be row 1 of a chunk that has row 0 alone. The workspace has room for row 1, so that
-// nothing but combine's check is against it.
+// One token whose only pick is said to be the row behind the last that a chunk can have. There is memory for it, so that nothing
+// but combine's check is against it.
 int row_beyond_the_chunk() {
   namespace plan = blockmoe::kernels::plan;
   namespace stages = blockmoe::kernels::stages;
@@ -46,12 +46,13 @@ int row_beyond_the_chunk() {
   const plan::Offsets offsets = plan::offsets_of(slab.geometry, slab.sizes);
   const std::size_t output_bytes = sizeof(std::uint16_t) * 128;
   char* memory = nullptr;
-  if (cudaMalloc(reinterpret_cast<void**>(&memory), offsets.bytes + output_bytes) != cudaSuccess) return 2;
-  if (cudaMemset(memory, 0, offsets.bytes + output_bytes) != cudaSuccess) return 2;
+  const std::size_t bytes = offsets.bytes + 2 * output_bytes;  // rows lie last: behind them is a row's room and more
+  if (cudaMalloc(reinterpret_cast<void**>(&memory), bytes) != cudaSuccess) return 2;
+  if (cudaMemset(memory, 0, bytes) != cudaSuccess) return 2;
   slab.workspace = stages::workspace_at(memory, offsets);
   slab.activations.output = reinterpret_cast<std::uint16_t*>(memory + offsets.bytes);
   const stages::Chunk chunk{0, 1, 1, 0};
-  const std::int32_t row = 1;
+  const auto row = static_cast<std::int32_t>(slab.sizes.row_capacity);
   if (cudaMemcpy(slab.workspace.chunks, &chunk, sizeof chunk, cudaMemcpyHostToDevice) != cudaSuccess) return 2;
   if (cudaMemcpy(slab.workspace.pick_row, &row, sizeof row, cudaMemcpyHostToDevice) != cudaSuccess) return 2;
   if (!stages::launch_combine(slab, 0, nullptr).ok()) return 2;
