@@ -1,6 +1,7 @@
 // bench_report_sample.cpp: the JSON of a made-up `bench` run, so that its form is tested where there is no GPU.
 //
 // bench_report_sample GPU READ_GBPS FP8_TFLOPS BLOCKWISE_TFLOPS [MAX_LOCAL_PICKS]
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -24,7 +25,7 @@ int main(int argc, char** argv) {
   report.read_gbps = std::strtod(argv[2], nullptr);
   report.fp8_tflops = std::strtod(argv[3], nullptr);
   report.blockwise_tflops = std::strtod(argv[4], nullptr);
-  if (argc == 6) report.pruning.max_local_picks = std::atoi(argv[5]);
+  if (argc == 6) report.pruning.max_local_picks = static_cast<std::int32_t>(std::strtol(argv[5], nullptr, 10));
   blockmoe::cli::judge_ceilings(report);
 
   BenchRow row;

@@ -115,9 +115,10 @@ void run_call(const DeviceCall& call, const kernels::Request& request);
 void run_call(const DeviceCall& call, const contract::Geometry& geometry, kernels::Path path, std::int32_t max_sms = 0);
 std::vector<std::uint16_t> output_of(const Layer& layer, kernels::Path path, std::int32_t max_sms = 0);
 
-/// The same with `sizes`, in a workspace as it was allocated: a checker of memory sees who reads what nobody wrote.
+/// The same with sizes given, where a row type of 16 bits stands for the path's own, in a workspace as it was allocated: a checker of
+/// memory sees who reads what nobody wrote.
 void run_call_in_fresh_memory(const DeviceCall& call, const contract::Geometry& geometry, kernels::Path path,
-                              const kernels::plan::Sizes& sizes);
+                              const kernels::plan::Sizes& given);
 
 /// A slab over all of a call's tokens with sizes of the test's choice, in a poisoned workspace: for stages alone.
 class StageCall {

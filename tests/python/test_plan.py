@@ -34,6 +34,16 @@ def test_a_plan_that_prunes_says_so():
     assert "PRUNED, not exact: of local picks stay the 2 of largest weight" in plan.explain
 
 
+def test_a_batch_invariant_plan_gives_a_token_the_same_bits_in_any_batch():
+    given = arguments(NumPy(), random_layer(9))
+    step = {name: given.pop(name) for name in ("routing_logits", "hidden_states", "hidden_states_scale")}
+    weights = blockmoe.Weights(**given)
+    whole = blockmoe.Plan(9, "cpu", **SMALL, batch_invariant=True).bind(weights).run(**step)
+    part = {name: np.ascontiguousarray(x[:, 3:5] if name == "hidden_states_scale" else x[3:5]) for name, x in step.items()}
+    alone = blockmoe.Plan(70, "cpu", **SMALL, batch_invariant=True).bind(weights).run(**part)
+    np.testing.assert_array_equal(alone, whole[3:5])
+
+
 def test_a_plan_grows_with_its_tokens():
     assert blockmoe.Plan(4096, "cpu").workspace_bytes > blockmoe.Plan(1, "cpu").workspace_bytes
 

@@ -64,6 +64,7 @@ TEST_F(ApiC, runs) {
   call_.options.max_threads = 2;
   call_.options.pruning.max_local_picks = 3;
   call_.options.pruning.min_weight_share = 0.25F;
+  call_.options.batch_invariant = 1;
   call_.options.policy = BLOCKMOE_POLICY_REFERENCE_B200;
   call_.options.no_trtllm_gemm1 = 1;
   call_.options.no_trtllm_gemm2 = 1;
@@ -77,6 +78,7 @@ TEST_F(ApiC, runs) {
   EXPECT_EQ(fakes().request.options.max_threads, 2);
   EXPECT_EQ(fakes().request.options.pruning.max_local_picks, 3);
   EXPECT_EQ(fakes().request.options.pruning.min_weight_share, 0.25F);
+  EXPECT_TRUE(fakes().request.options.batch_invariant);
   EXPECT_EQ(fakes().request.options.policy, Policy::reference_b200);
   EXPECT_EQ(fakes().request.options.no_trtllm_gemm1, 1);
   EXPECT_EQ(fakes().request.options.no_trtllm_gemm2, 1);
@@ -150,6 +152,7 @@ TEST_F(ApiC, initialisers_hold_the_defaults_of_the_cpp_structs) {
   EXPECT_EQ(call_.options.max_threads, options.max_threads);
   EXPECT_EQ(call_.options.pruning.max_local_picks, options.pruning.max_local_picks);
   EXPECT_EQ(call_.options.pruning.min_weight_share, options.pruning.min_weight_share);
+  EXPECT_EQ(call_.options.batch_invariant != 0, options.batch_invariant);
   EXPECT_EQ(call_.options.policy, static_cast<std::int32_t>(options.policy));
   EXPECT_EQ(call_.options.no_trtllm_gemm1, options.no_trtllm_gemm1);
   EXPECT_EQ(call_.options.no_trtllm_gemm2, options.no_trtllm_gemm2);
@@ -222,6 +225,9 @@ TEST_F(ApiC, messages_are_those_of_the_library) {
 TEST_F(ApiC, a_flag_is_0_or_1) {
   call_.options.gate_first = 2;
   expect_refused(c_call_run(&call_, &error_), "options.gate_first: 2, expected 0 or 1");
+  call_.options.gate_first = 0;
+  call_.options.batch_invariant = -1;
+  expect_refused(c_call_run(&call_, &error_), "options.batch_invariant: -1, expected 0 or 1");
 }
 
 TEST_F(ApiC, null_arguments_are_named) {
