@@ -16,8 +16,9 @@ from typing import Any
 
 PATIENCE = 60.0  # seconds until a rank that has not ended is given up
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch.distributed", "blockmoe.expert_parallel", "reference"])
+_forked = multiprocessing.get_context("forkserver")
+_forked.set_forkserver_preload(["torch.distributed", "blockmoe.expert_parallel", "reference"])
+_spawned = multiprocessing.get_context("spawn")  # slower; a fork of a process that knows CUDA may not use it
 
 
 @dataclasses.dataclass
@@ -37,18 +38,24 @@ class Ended:
 
 
 def run_ranks(
-    count: int, body: Callable[..., Any], *arguments: Any, hosts: list[Host] | None = None, lost: int | None = None
+    count: int,
+    body: Callable[..., Any],
+    *arguments: Any,
+    hosts: list[Host] | None = None,
+    lost: int | None = None,
+    with_cuda: bool = False,
 ) -> list[Ended]:
     """body(rank, *arguments) in `count` processes that are a gloo group, rank r on hosts[r modulo their count]. Nobody waits
     for the rank `lost`."""
+    context = _spawned if with_cuda else _forked
     hosts = hosts or [Host(None, "127.0.0.1", "lo")]
     port = _free_port()
     ranks = []
     for rank in range(count):
-        receiver, sender = _context.Pipe(duplex=False)
+        receiver, sender = context.Pipe(duplex=False)
         host = hosts[rank % len(hosts)]
         master = f"tcp://{hosts[0].address}:{port}"
-        process = _context.Process(target=_live, args=(sender, rank, count, host, master, body, arguments), daemon=True)
+        process = context.Process(target=_live, args=(sender, rank, count, host, master, body, arguments), daemon=True)
         process.start()
         sender.close()
         ranks.append((process, receiver))

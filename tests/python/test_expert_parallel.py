@@ -239,7 +239,7 @@ def test_the_rows_of_ranks_on_gpus_are_the_references(tokens, maps):
     if maps and len(tokens) == 1:
         pytest.skip("a map of two ranks")
     layer = random_layer(sum(tokens))
-    results = results_of(run_ranks(len(tokens), run_on_gpus, layer, tokens, maps))
+    results = results_of(run_ranks(len(tokens), run_on_gpus, layer, tokens, maps, with_cuda=True))
     for way in range(2):
         first, again = (np.concatenate([rank[way][i] for rank in results]) for i in range(2))
         np.testing.assert_array_equal(again, first)
