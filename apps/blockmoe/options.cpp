@@ -294,6 +294,7 @@ std::string command_line(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     const std::string name = " --" + option->get_single_name();
     if (option->get_group() == "Reports") continue;
+    if (option->count() == 0 && !option->get_needs().empty()) continue;  // it belongs to one that was not given
     if (option->get_items_expected_max() == 0) {
       if (option->count() > 0) text += name;
       continue;

@@ -111,7 +111,7 @@ def draw(runs: list[Run], title: str, file: pathlib.Path) -> None:
     axes.set_xlabel("microseconds")
     axes.set_title(title, fontsize=9)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=len(labelled), fontsize=8, frameon=False)
-    figure.savefig(file, bbox_inches="tight")
+    figure.savefig(file, bbox_inches="tight", metadata={"Creator": None, "Date": None})
 
 
 def main() -> None:

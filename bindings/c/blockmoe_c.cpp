@@ -403,6 +403,7 @@ blockmoe_status blockmoe_ep_group_create(const blockmoe_geometry* layer, int64_t
     if (ep_options != nullptr) BLOCKMOE_RETURN_IF_ERROR(read("ep_options", ep_options, &ep_wishes));
     if (options != nullptr) BLOCKMOE_RETURN_IF_ERROR(read("options", options, &wishes));
     BLOCKMOE_RETURN_IF_ERROR(check_flag("options.gate_first", wishes.gate_first));
+    BLOCKMOE_RETURN_IF_ERROR(check_flag("options.batch_invariant", wishes.batch_invariant));
     BLOCKMOE_RETURN_IF_ERROR(check_pointer("group", group));
     Result<blockmoe::EpGroup> made = blockmoe::EpGroup::create(translate(sizes), max_tokens, translate(info), nccl_comm,
                                                                translate(ep_wishes), translate(wishes));

@@ -79,7 +79,8 @@ struct Options {
   /// gemm2 of more rows is not TRTLLM's; 0 = 20000
   std::int32_t trtllm_gemm2_m_threshold = 0;
   /// A token's output row has the same bits in every call on these weights, whatever T, max_tokens and the other tokens are:
-  /// nothing is chosen by T that could move a bit. What it costs: docs/numerics.md
+  /// nothing is chosen by T that could move a bit. On hopper the error of few rows may then be over the gates; blackwell does
+  /// not offer it. What it costs: docs/numerics.md
   bool batch_invariant = false;
   std::uint8_t reserved[3] = {};
 };
@@ -170,7 +171,7 @@ class BLOCKMOE_API Plan {
   Backend backend() const;
   /// The path's name: the backend's, a slash, and what it chose within ("cpu/avx512_bf16").
   const std::string& path() const;
-  /// The same of what multiplies in each of the two products: path(), where nothing more is to be said.
+  /// The same of what multiplies in each of the two products: path() without its mark, where nothing more is to be said.
   const std::string& gemm1_path() const;
   const std::string& gemm2_path() const;
   /// What runs and why, a line a decision.

@@ -250,7 +250,8 @@ class Plan:
             those with less than min_weight_share (in [0, 1)) of the weights of all its picks are dropped, then all but the
             max_local_picks (0 to top_k; 0 is any number) of largest weight; what stays keeps its weight. path and explain then
             say PRUNED.
-        batch_invariant: a token's row has the same bits whatever T, max_tokens and the other tokens are.
+        batch_invariant: a token's row has the same bits whatever T, max_tokens and the other tokens are. On hopper few rows may then miss
+            the error gates; blackwell does not offer it.
         policy: which products "blackwell" runs: "auto" (ours), "reference_b200" (the branches of the benchmark's original), "cutlass"
             or "trtllm". What is missing is replaced, and explain says so. Other backends ignore it.
         trtllm_gemm1, trtllm_gemm2: of "reference_b200": whether a product may be TRTLLM's.
