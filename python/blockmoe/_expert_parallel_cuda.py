@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from . import _core
-from ._plan import Weights
+from ._plan import Weights, bind_weights
 from ._ranks import RankError, Ranks
-from ._tensors import lend, lend_optional
+from ._tensors import lend
 
 
 class _UniqueId(ctypes.Structure):
@@ -85,17 +85,7 @@ class CudaGroup:
         return next(name for name, value in _core.EP_WAYS.items() if value == number)
 
     def bind(self, weights: Weights) -> "CudaLayer":
-        w = weights
-        bound = _core.ep_group_bind(
-            self._handle,
-            lend_optional("routing_bias", w.routing_bias),
-            lend("gemm1_weights", w.gemm1_weights),
-            lend("gemm1_weights_scale", w.gemm1_weights_scale),
-            lend("gemm2_weights", w.gemm2_weights),
-            lend("gemm2_weights_scale", w.gemm2_weights_scale),
-            w.local_expert_offset,
-            w.routed_scaling_factor,
-        )
+        bound = bind_weights(_core.ep_group_bind, self._handle, weights)
         return CudaLayer(bound, weights, self._workspace)
 
     def check(self) -> None:

@@ -1,6 +1,7 @@
 """Plan once, bind weights once, run many times: blockmoe::Plan and blockmoe::BoundPlan."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, overload
 
 from . import _core
@@ -37,6 +38,35 @@ class Weights:
     """Global number of local expert 0. Experts outside [0, E) get no rows."""
     routed_scaling_factor: float = 1.0
     """Factor of every routing weight, finite; 2.5 for DeepSeek-V3."""
+
+
+def bind_weights(bind: Callable[..., Any], handle: Any, weights: Weights) -> Any:
+    """bind(handle, ...) on the weights' tensors, of a plan or of a group.
+
+    Raises:
+        ValueError: a tensor is not as Weights says; the message names it.
+    """
+    w = weights
+    try:
+        return bind(
+            handle,
+            lend_optional("routing_bias", w.routing_bias),
+            lend("gemm1_weights", w.gemm1_weights),
+            lend("gemm1_weights_scale", w.gemm1_weights_scale),
+            lend("gemm2_weights", w.gemm2_weights),
+            lend("gemm2_weights_scale", w.gemm2_weights_scale),
+            w.local_expert_offset,
+            w.routed_scaling_factor,
+        )
+    except RuntimeError as error:
+        raise_by_name(
+            error,
+            routing_bias=w.routing_bias,
+            gemm1_weights=w.gemm1_weights,
+            gemm1_weights_scale=w.gemm1_weights_scale,
+            gemm2_weights=w.gemm2_weights,
+            gemm2_weights_scale=w.gemm2_weights_scale,
+        )
 
 
 class BoundPlan:
@@ -339,25 +369,5 @@ class Plan:
         Raises:
             ValueError: a tensor is not as Weights says; the message names it.
         """
-        w = weights
-        try:
-            handle = _core.plan_bind(
-                self._handle,
-                lend_optional("routing_bias", w.routing_bias),
-                lend("gemm1_weights", w.gemm1_weights),
-                lend("gemm1_weights_scale", w.gemm1_weights_scale),
-                lend("gemm2_weights", w.gemm2_weights),
-                lend("gemm2_weights_scale", w.gemm2_weights_scale),
-                w.local_expert_offset,
-                w.routed_scaling_factor,
-            )
-        except RuntimeError as error:
-            raise_by_name(
-                error,
-                routing_bias=w.routing_bias,
-                gemm1_weights=w.gemm1_weights,
-                gemm1_weights_scale=w.gemm1_weights_scale,
-                gemm2_weights=w.gemm2_weights,
-                gemm2_weights_scale=w.gemm2_weights_scale,
-            )
+        handle = bind_weights(_core.plan_bind, self._handle, weights)
         return BoundPlan(handle, weights, self._top_k)
