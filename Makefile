@@ -68,7 +68,7 @@ test-python: setup-python $(BUILD)/build.ninja  ## Build the Python wheel, insta
 	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe blockmoe_cli -- --quiet
 	@tools/test_python.sh $(BUILD) build/python requirements/python.txt
 
-test-python-torch: setup-python $(BUILD)/build.ninja  ## The same with PyTorch (2.2 GB to load): torch.compile, torch.export, expert parallel
+test-python-torch: setup-python $(BUILD)/build.ninja  ## The same with PyTorch (2.7 GB to load): torch.compile, torch.export, expert parallel
 	@cmake --build $(BUILD) -j $(JOBS) --target blockmoe blockmoe_cli -- --quiet
 	@tools/test_python.sh $(BUILD) build/python-torch requirements/python.txt requirements/torch.txt \
 	  $(if $(filter cuda,$(DEVICE)),requirements/torch-cuda.txt)
