@@ -71,5 +71,20 @@ class Report(unittest.TestCase):
         self.assertEqual(["not judged" in note for note in report["notes"]], [True])
 
 
+class OverRanks(CliTest):
+    def test_what_it_would_not_use_is_refused(self):
+        unused = [
+            ["--profile", "model"], ["--routing", "zipf"], ["--seed", "1"], ["--device", "cuda:1"], ["--warmup", "1"], ["--eager"],
+            ["--stages"], ["--max-local-picks", "2"], ["--min-weight-share", "0.1"],
+        ]
+        for option in unused:
+            with self.subTest(option[0]):
+                self.assert_refused("bench", "--ep", *option, says=f"{option[0]} excludes --ep")
+        self.assert_refused("bench", "--ep", "--markdown", "table.md", says="--markdown: given beside --ep, expected --json")
+
+    def test_its_options_without_it_are_refused(self):
+        self.assert_refused("bench", "--ranks", "2", says="--ranks requires --ep")
+
+
 if __name__ == "__main__":
     unittest.main()
