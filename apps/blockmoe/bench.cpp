@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "output_file.hpp"
 #include "progress.hpp"
 #include "report.hpp"
+#include "workload/token_range.hpp"
 #include "workload_file.hpp"
 
 namespace blockmoe::cli {
@@ -31,6 +33,8 @@ they add up to more than the call.
 Examples:
   blockmoe bench --all                               the 19 shapes of the benchmark
   blockmoe bench --tokens 1 --tokens 64 --stages     two sizes, stage by stage
+  blockmoe bench --sweep 1..300 --sweep 300..16384/64 --json sweep.json
+                                                     every T to 300, then 64 steps: is there a jump?
   blockmoe bench --ep --ranks 2 --backend hopper     the layer over two GPUs
   blockmoe bench --all --routing zipf --json bench.json --markdown bench.md --commit abc123)";
 
@@ -38,6 +42,7 @@ struct BenchOptions {
   std::string workloads;
   Selection selection;
   std::vector<std::int64_t> tokens;
+  std::vector<std::string> sweep;
   DrawOptions draw;
   BackendOptions backend;
   BenchTiming timing;
@@ -74,6 +79,16 @@ void add_options(CLI::App& app, BenchOptions& o) {
       ->excludes(all)
       ->excludes(uuid)
       ->group("Workloads");
+  CLI::Option* const sweep =
+      app.add_option(
+             "--sweep", o.sweep,
+             "Calls of the first T tokens of one drawn call: every T of A..B, or N steps beyond A to B, each the "
+             "same factor, of A..B/N; repeatable")
+          ->type_name("RANGE")
+          ->allow_extra_args(false)
+          ->check(token_range())
+          ->group("Workloads");
+  for (const char* other : {"--workloads", "--all", "--uuid", "--tokens"}) sweep->excludes(app.get_option(other));
   o.draw.add(app);
   o.backend.add(app);
   app.add_option("--runs", o.timing.runs, "Timed replays of each call")
@@ -91,6 +106,7 @@ void add_options(CLI::App& app, BenchOptions& o) {
           ->excludes(workloads)
           ->excludes(all)
           ->excludes(uuid)
+          ->excludes(sweep)
           ->group("Expert parallel");
   // A layer of DeepSeek-V3 is drawn as it always is there, and each stage is timed.
   for (const char* other : {"--profile", "--routing", "--seed", "--device", "--max-local-picks", "--min-weight-share",
@@ -123,16 +139,28 @@ void add_options(CLI::App& app, BenchOptions& o) {
   app.add_flag("--quiet", o.quiet, "Print nothing but the ceilings and notes")->group("Reports");
 }
 
+workload::Workload drawn_row(std::int64_t tokens) {
+  workload::Workload row;
+  row.uuid = fmt::format("T{}", tokens);
+  row.tokens = tokens;
+  return row;
+}
+
 std::vector<workload::Workload> rows_of(const BenchOptions& o) {
   if (o.tokens.empty()) return read_rows(find_workload_file(o.workloads), o.selection);
   std::vector<workload::Workload> rows;
-  for (const std::int64_t tokens : o.tokens) {
-    workload::Workload row;
-    row.uuid = fmt::format("T{}", tokens);
-    row.tokens = tokens;
-    rows.push_back(row);
-  }
+  for (const std::int64_t tokens : o.tokens) rows.push_back(drawn_row(tokens));
   return rows;
+}
+
+// Ascending, each once.
+std::set<std::int64_t> sizes_of(const std::vector<std::string>& ranges) {
+  std::set<std::int64_t> sizes;
+  for (const std::string& range : ranges) {
+    const std::vector<std::int64_t> of_range = value_or_raise(workload::parse_token_range(range));
+    sizes.insert(of_range.begin(), of_range.end());
+  }
+  return sizes;
 }
 
 int run_ep_bench(const BenchOptions& o, const std::string& command) {
@@ -161,7 +189,8 @@ int run_bench(const BenchOptions& o, const std::string& command) {
   for (const auto& [option, path] : {std::pair("--json", o.json), std::pair("--markdown", o.markdown)})
     if (!path.empty()) require_writable(option, path);
   if (o.ep) return run_ep_bench(o, command);
-  std::vector<workload::Workload> rows = rows_of(o);
+  const std::set<std::int64_t> sizes = sizes_of(o.sweep);
+  std::vector<workload::Workload> rows = sizes.empty() ? rows_of(o) : std::vector{drawn_row(*sizes.rbegin())};
   for (workload::Workload& row : rows) o.draw.apply_seed(row);
   const DeviceInfo device = o.backend.device_info();
 
@@ -176,12 +205,19 @@ int run_bench(const BenchOptions& o, const std::string& command) {
   GpuBench bench(device, o.backend.plan_options(), o.draw.input_options(o.backend.threads), o.timing);
   if (!o.quiet) fmt::print("{}", bench_header(o.timing.eager));
   bench.measure_ceilings(report, progress);
-  for (const workload::Workload& row : rows) {
-    progress.begin(fmt::format("{}/{} T={}", report.rows.size() + 1, rows.size(), row.tokens));
-    report.rows.push_back(bench.measure(row, report, progress));
+  const std::size_t count = sizes.empty() ? rows.size() : sizes.size();
+  const auto add = [&](std::int64_t tokens, const auto& measure) {
+    progress.begin(fmt::format("{}/{} T={}", report.rows.size() + 1, count, tokens));
+    report.rows.push_back(measure());
     progress.clear();
     if (!o.quiet) fmt::print("{}", bench_line(report.rows.back()));
     std::fflush(stdout);
+  };
+  if (sizes.empty()) {
+    for (const workload::Workload& row : rows) add(row.tokens, [&] { return bench.measure(row, report, progress); });
+  } else {
+    bench.draw(rows.front(), progress);
+    for (const std::int64_t tokens : sizes) add(tokens, [&] { return bench.measure_first(tokens, report, progress); });
   }
   fmt::print("{}", bench_summary(report));
   if (!o.json.empty()) replace_file(o.json, to_json(report).dump(2) + '\n');

@@ -8,12 +8,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "ceilings.hpp"
 #include "measure/cuda_check.hpp"
+#include "measure/device_inputs.hpp"
 #include "measure/gpu_call.hpp"
 #include "measure/products.hpp"
 #include "measure/reader.hpp"
@@ -57,15 +60,60 @@ struct GpuBench::State {
   workload::InputMaker maker;
   measure::Timer timer;
 
+  // What draw() drew, on the host and on the device.
+  workload::Inputs drawn;
+  measure::DeviceInputs placed;
+  // Of its first tokens, by the number of active experts: the same number is the same experts.
+  std::map<std::int32_t, double> read_us_of_first;
+
   measure::TimingOptions runs() const { return {timing.warmup, timing.runs}; }
+  verify::RoutingFacts facts_of(const workload::Inputs& inputs) const {
+    return verify::routing_facts(inputs.geometry, inputs.weights, inputs.activations, threads,
+                                 contract_of(options.pruning));
+  }
+  double time_read(const workload::Inputs& inputs, const measure::GpuCall& call, const verify::RoutingFacts& facts) {
+    const auto weights = weights_of(inputs.geometry, call.inputs().weights, facts.rows_of_expert);
+    return value_or_raise(measure::measure_read(timer, weights, runs())).median_us;
+  }
+  BenchRow time(const workload::Inputs& inputs, const measure::GpuCall& call, const verify::RoutingFacts& facts,
+                double read_us, const BenchReport& report);
 };
+
+BenchRow GpuBench::State::time(const workload::Inputs& inputs, const measure::GpuCall& call,
+                               const verify::RoutingFacts& facts, double read_us, const BenchReport& report) {
+  const auto enqueue = [&](void* stream) { return call.enqueue(stream); };
+  BenchRow row;
+  row.tokens = inputs.tokens();
+  row.active_experts = facts.active_experts;
+  row.rows = facts.rows;
+  row.path = call.plan().path();
+  row.flops = flops_of(inputs.geometry, facts.rows);
+  const double flops_us = report.fp8_tflops > 0 ? row.flops / report.fp8_tflops * 1e-6 : 0;
+  row.read_us = read_us;
+  row.floor_us = std::max(read_us, flops_us);
+  require_ok(timer.once(enqueue));
+  row.graph = to_time(value_or_raise(timer.graph(enqueue, runs())));
+  if (timing.eager) row.eager = to_time(value_or_raise(timer.eager(enqueue, runs())));
+  if (timing.stages) {
+    const api::PlanRequest request{inputs.geometry, inputs.tokens(), device, options};
+    row.stages_us = value_or_raise(measure::time_stages(timer, call, request, runs()));
+  }
+  return row;
+}
 
 GpuBench::GpuBench(const DeviceInfo& device, const Options& options, const workload::InputOptions& inputs,
                    const BenchTiming& timing) {
   if (device.device.type != DeviceType::cuda) refuse("--device", "cpu", "cuda or cuda:N", "bench measures on a GPU");
   require_ok(measure::cuda_status(cudaSetDevice(device.device.index), "cudaSetDevice"));
-  state_ = std::make_unique<State>(State{device, options, timing, inputs.threads, workload::InputMaker(inputs),
-                                         value_or_raise(measure::Timer::create())});
+  state_ = std::make_unique<State>(State{device,
+                                         options,
+                                         timing,
+                                         inputs.threads,
+                                         workload::InputMaker(inputs),
+                                         value_or_raise(measure::Timer::create()),
+                                         {},
+                                         {},
+                                         {}});
 }
 
 GpuBench::~GpuBench() = default;
@@ -103,32 +151,32 @@ BenchRow GpuBench::measure(const workload::Workload& workload, const BenchReport
   State& s = *state_;
   progress.show("making inputs");
   const workload::Inputs inputs = value_or_raise(s.maker.make(workload));
-  const verify::RoutingFacts facts = verify::routing_facts(inputs.geometry, inputs.weights, inputs.activations,
-                                                           s.threads, contract_of(s.options.pruning));
+  const verify::RoutingFacts facts = s.facts_of(inputs);
   const measure::GpuCall call = value_or_raise(measure::GpuCall::create(inputs, s.device, s.options));
-  const auto enqueue = [&](void* stream) { return call.enqueue(stream); };
-
   progress.show("timing");
-  BenchRow row;
-  row.tokens = inputs.tokens();
-  row.active_experts = facts.active_experts;
-  row.rows = facts.rows;
-  row.path = call.plan().path();
-  row.flops = flops_of(inputs.geometry, facts.rows);
-  require_ok(s.timer.once(enqueue));
-  row.read_us =
-      value_or_raise(measure::measure_read(
-                         s.timer, weights_of(inputs.geometry, call.inputs().weights, facts.rows_of_expert), s.runs()))
-          .median_us;
-  row.graph = to_time(value_or_raise(s.timer.graph(enqueue, s.runs())));
-  if (s.timing.eager) row.eager = to_time(value_or_raise(s.timer.eager(enqueue, s.runs())));
-  if (s.timing.stages) {
-    const api::PlanRequest request{inputs.geometry, inputs.tokens(), s.device, s.options};
-    row.stages_us = value_or_raise(measure::time_stages(s.timer, call, request, s.runs()));
+  return s.time(inputs, call, facts, s.time_read(inputs, call, facts), report);
+}
+
+void GpuBench::draw(const workload::Workload& workload, Progress& progress) {
+  State& s = *state_;
+  progress.show("making inputs");
+  s.drawn = value_or_raise(s.maker.make(workload));
+  s.placed = value_or_raise(measure::copy_to_device(s.drawn, s.device.device.index));
+  s.read_us_of_first.clear();
+}
+
+BenchRow GpuBench::measure_first(std::int64_t tokens, const BenchReport& report, Progress& progress) {
+  State& s = *state_;
+  progress.show("timing");
+  const workload::Inputs inputs = value_or_raise(workload::first_tokens(s.drawn, tokens));
+  const verify::RoutingFacts facts = s.facts_of(inputs);
+  const measure::GpuCall call = value_or_raise(measure::GpuCall::create(
+      inputs, value_or_raise(measure::copy_activations(inputs, s.placed, s.device.device.index)), s.device, s.options));
+  auto read = s.read_us_of_first.find(facts.active_experts);
+  if (read == s.read_us_of_first.end()) {
+    read = s.read_us_of_first.emplace(facts.active_experts, s.time_read(inputs, call, facts)).first;
   }
-  const double flops_us = report.fp8_tflops > 0 ? row.flops / report.fp8_tflops * 1e-6 : 0;
-  row.floor_us = std::max(row.read_us, flops_us);
-  return row;
+  return s.time(inputs, call, facts, read->second, report);
 }
 
 }  // namespace blockmoe::cli
@@ -151,6 +199,12 @@ void GpuBench::measure_ceilings(BenchReport&, Progress&) {
   std::abort();
 }
 BenchRow GpuBench::measure(const workload::Workload&, const BenchReport&, Progress&) {
+  std::abort();
+}
+void GpuBench::draw(const workload::Workload&, Progress&) {
+  std::abort();
+}
+BenchRow GpuBench::measure_first(std::int64_t, const BenchReport&, Progress&) {
   std::abort();
 }
 

@@ -1,6 +1,7 @@
 // bench_gpu.hpp: the measurements of `bench`. In a build without CUDA the constructor throws InputError.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "bench_report.hpp"
@@ -29,6 +30,13 @@ class GpuBench {
 
   // One row, against the report's ceilings. Throws InputError or RunError.
   BenchRow measure(const workload::Workload& workload, const BenchReport& report, Progress& progress);
+
+  // The row's inputs, of whose first tokens measure_first() makes calls.
+  void draw(const workload::Workload& workload, Progress& progress);
+
+  // As measure(), of a call of the first `tokens` tokens of what was drawn. Calls whose active experts are the same ones
+  // share one reading of the floor. Throws InputError or RunError.
+  BenchRow measure_first(std::int64_t tokens, const BenchReport& report, Progress& progress);
 
  private:
   struct State;

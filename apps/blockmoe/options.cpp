@@ -15,6 +15,7 @@
 
 #include "error.hpp"
 #include "shell.hpp"
+#include "workload/token_range.hpp"
 
 namespace blockmoe::cli {
 namespace {
@@ -336,6 +337,11 @@ CLI::Validator finite_in(double least, double most) {
     const std::optional<double> number = parsed<double>(text);
     return number && *number >= least && *number <= most;
   });
+}
+
+CLI::Validator token_range() {
+  return validator("A..B or A..B/N with 1 <= A <= B and 1 <= N <= B - A",
+                   [](const std::string& text) { return workload::parse_token_range(text).ok(); });
 }
 
 }  // namespace blockmoe::cli

@@ -68,10 +68,12 @@ std::string to_string(Backend backend);
 // says nothing of what ran; of a workload file stands the name, not the folder.
 std::string command_line(const CLI::App& app);
 
-// For CLI::Option::check: one of some words, a whole number of a range, a finite number of at least `least`, of a range.
+// For CLI::Option::check: one of some words, a whole number of a range, a finite number of at least `least`, of a range, a range of
+// workload/token_range.hpp.
 CLI::Validator one_of(std::vector<std::string> words);
 CLI::Validator whole_number(std::int64_t least, std::int64_t most);
 CLI::Validator finite_from(double least);
 CLI::Validator finite_in(double least, double most);
+CLI::Validator token_range();
 
 }  // namespace blockmoe::cli

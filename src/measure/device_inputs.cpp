@@ -30,7 +30,7 @@ std::size_t extent(const Tensor& tensor) {
   return static_cast<std::size_t>(last + 1) * bytes_of(tensor.dtype);
 }
 
-Status move_to_device(Tensor& tensor, int index, std::vector<DeviceMemory>& memory) {
+Status move_to_device(Tensor& tensor, int index, std::vector<std::shared_ptr<void>>& memory) {
   tensor.device = {DeviceType::cuda, index};
   if (tensor.data == nullptr) return {};
   const std::size_t bytes = extent(tensor);
@@ -42,18 +42,28 @@ Status move_to_device(Tensor& tensor, int index, std::vector<DeviceMemory>& memo
   return {};
 }
 
+Status place_activations(const workload::Inputs& inputs, int index, DeviceInputs& device) {
+  device.activations = inputs.activations;
+  device.public_activations = inputs.public_activations();
+  blockmoe::Activations& a = device.public_activations;
+  for (Tensor* tensor : {&a.routing_logits, &a.hidden_states, &a.hidden_states_scale}) {
+    BLOCKMOE_TRY(move_to_device(*tensor, index, device.memory));
+  }
+  device.activations.routing_logits = a.routing_logits.data;
+  device.activations.hidden = static_cast<const std::uint8_t*>(a.hidden_states.data);
+  device.activations.hidden_scale = static_cast<const float*>(a.hidden_states_scale.data);
+  return {};
+}
+
 }  // namespace
 
 Result<DeviceInputs> copy_to_device(const workload::Inputs& inputs, int index) {
   DeviceInputs device;
   device.weights = inputs.weights;
-  device.activations = inputs.activations;
   device.public_weights = inputs.public_weights();
-  device.public_activations = inputs.public_activations();
   blockmoe::Weights& w = device.public_weights;
-  blockmoe::Activations& a = device.public_activations;
-  for (Tensor* tensor : {&w.routing_bias, &w.gemm1_weights, &w.gemm1_weights_scale, &w.gemm2_weights,
-                         &w.gemm2_weights_scale, &a.routing_logits, &a.hidden_states, &a.hidden_states_scale}) {
+  for (Tensor* tensor :
+       {&w.routing_bias, &w.gemm1_weights, &w.gemm1_weights_scale, &w.gemm2_weights, &w.gemm2_weights_scale}) {
     BLOCKMOE_TRY(move_to_device(*tensor, index, device.memory));
   }
   device.weights.routing_bias = w.routing_bias.data;
@@ -61,9 +71,13 @@ Result<DeviceInputs> copy_to_device(const workload::Inputs& inputs, int index) {
   device.weights.w13_scale = static_cast<const float*>(w.gemm1_weights_scale.data);
   device.weights.w2 = static_cast<const std::uint8_t*>(w.gemm2_weights.data);
   device.weights.w2_scale = static_cast<const float*>(w.gemm2_weights_scale.data);
-  device.activations.routing_logits = a.routing_logits.data;
-  device.activations.hidden = static_cast<const std::uint8_t*>(a.hidden_states.data);
-  device.activations.hidden_scale = static_cast<const float*>(a.hidden_states_scale.data);
+  BLOCKMOE_TRY(place_activations(inputs, index, device));
+  return device;
+}
+
+Result<DeviceInputs> copy_activations(const workload::Inputs& inputs, const DeviceInputs& other, int index) {
+  DeviceInputs device = other;
+  BLOCKMOE_TRY(place_activations(inputs, index, device));
   return device;
 }
 

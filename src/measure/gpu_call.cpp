@@ -28,11 +28,16 @@ GpuCall::GpuCall(const Plan& plan, const BoundPlan& bound, DeviceInputs inputs, 
 
 Result<GpuCall> GpuCall::create(const workload::Inputs& inputs, const DeviceInfo& device, const Options& options,
                                 Fill fill) {
-  auto plan = Plan::create(inputs.public_geometry(), inputs.tokens(), device, options);
-  if (!plan.ok()) return plan.status();
   auto placed = copy_to_device(inputs, device.device.index);
   if (!placed.ok()) return placed.status();
-  auto bound = plan.value().bind(placed.value().public_weights);
+  return create(inputs, std::move(placed).value(), device, options, fill);
+}
+
+Result<GpuCall> GpuCall::create(const workload::Inputs& inputs, DeviceInputs placed, const DeviceInfo& device,
+                                const Options& options, Fill fill) {
+  auto plan = Plan::create(inputs.public_geometry(), inputs.tokens(), device, options);
+  if (!plan.ok()) return plan.status();
+  auto bound = plan.value().bind(placed.public_weights);
   if (!bound.ok()) return bound.status();
   const WorkspaceNeed need = plan.value().workspace();
   auto workspace = filled(need.bytes, fill, "workspace");
@@ -42,7 +47,7 @@ Result<GpuCall> GpuCall::create(const workload::Inputs& inputs, const DeviceInfo
                        "output");
   if (!output.ok()) return output.status();
   BLOCKMOE_CUDA_TRY(cudaDeviceSynchronize());
-  return GpuCall(plan.value(), bound.value(), std::move(placed).value(), std::move(workspace).value(),
+  return GpuCall(plan.value(), bound.value(), std::move(placed), std::move(workspace).value(),
                  std::move(output).value());
 }
 

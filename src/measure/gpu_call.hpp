@@ -26,6 +26,9 @@ class GpuCall {
   /// `device` must be the current CUDA device.
   static Result<GpuCall> create(const workload::Inputs& inputs, const DeviceInfo& device, const Options& options,
                                 Fill fill = Fill::poison);
+  /// The same where their copy is on the device already.
+  static Result<GpuCall> create(const workload::Inputs& inputs, DeviceInputs placed, const DeviceInfo& device,
+                                const Options& options, Fill fill = Fill::poison);
 
   const Plan& plan() const { return plan_; }
   const DeviceInputs& inputs() const { return inputs_; }

@@ -1,8 +1,11 @@
 #include "workload/inputs.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <system_error>
+#include <utility>
 
+#include "workload/buffer.hpp"
 #include "workload/error.hpp"
 
 namespace blockmoe::workload {
@@ -99,6 +102,22 @@ blockmoe::Activations Inputs::public_activations() const {
   a.hidden_states_scale =
       Tensor::contiguous(activations.hidden_scale, DType::float32, cpu, {g.hidden_blocks(), tokens()});
   return a;
+}
+
+Result<Inputs> first_tokens(const Inputs& inputs, std::int64_t tokens) {
+  const std::int64_t blocks = inputs.geometry.hidden_blocks();
+  auto buffer = Buffer::allocate(static_cast<std::size_t>(blocks * tokens) * sizeof(float));
+  if (!buffer.ok()) return buffer.status();
+  auto* scales = buffer.value()->as<float>();
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    std::copy_n(inputs.activations.hidden_scale + block * inputs.tokens(), tokens, scales + block * tokens);
+  }
+  Inputs first = inputs;
+  first.activations.tokens = tokens;
+  first.activations.hidden_scale = scales;
+  first.activations.hidden_scale_pitch = tokens;
+  first.memory.push_back(std::move(buffer).value());
+  return first;
 }
 
 }  // namespace blockmoe::workload

@@ -84,6 +84,10 @@ class InputMaker {
   std::unique_ptr<State> state_;
 };
 
+/// The call of the first `tokens` (0 to inputs.tokens()) of a call's tokens, contiguous as that one is: shares its memory, but for the
+/// scales of hidden_states, which lie token by token and are copied.
+Result<Inputs> first_tokens(const Inputs& inputs, std::int64_t tokens);
+
 /// What a file of inputs leaves open: its own are used where it has the tensors `local_expert_offset` (I32 or I64, one
 /// element) and `routed_scaling_factor` (F32 or F64, one element), and in its metadata `top_k`, `n_group` and
 /// `topk_group` as decimal numbers.

@@ -71,6 +71,19 @@ class Report(unittest.TestCase):
         self.assertEqual(["not judged" in note for note in report["notes"]], [True])
 
 
+class Sweep(CliTest):
+    def test_a_range_that_is_none_is_refused(self):
+        for text in ("5", "5..1", "0..5", "1..5/0", "1..5/5"):
+            with self.subTest(text):
+                self.assert_refused("bench", "--sweep", text, says=["--sweep", f"'{text}'", "A..B or A..B/N"])
+
+    def test_other_sizes_beside_it_are_refused(self):
+        for option in (["--tokens", "1"], ["--all"], ["--uuid", "e05c6c03"], ["--workloads", "rows.jsonl"]):
+            with self.subTest(option[0]):
+                self.assert_refused("bench", "--sweep", "1..5", *option, says=["excludes", "--sweep", option[0]])
+        self.assert_refused("bench", "--ep", "--sweep", "1..5", says=["--ep", "excludes", "--sweep"])
+
+
 class OverRanks(CliTest):
     def test_what_it_would_not_use_is_refused(self):
         unused = [

@@ -274,6 +274,27 @@ TEST(workload_inputs, the_public_form_describes_the_same_memory) {
   EXPECT_EQ(inputs.public_geometry().hidden, 256);
 }
 
+TEST(workload_inputs, a_call_of_the_first_tokens_has_their_rows) {
+  for (const Profile profile : {Profile::official, Profile::model}) {
+    const Inputs whole = make(small_row(40), options_of(profile));
+    for (const std::int64_t tokens : {0, 1, 7, 40}) {
+      const Inputs first = first_tokens(whole, tokens).value();
+      const contract::Activations &a = first.activations, &all = whole.activations;
+      EXPECT_EQ(first.tokens(), tokens);
+      EXPECT_EQ(first.weights.w13, whole.weights.w13);
+      EXPECT_EQ(a.routing_logits, all.routing_logits);
+      EXPECT_EQ(a.hidden, all.hidden);
+      EXPECT_EQ(first.public_activations().hidden_states_scale.step(0), tokens);
+      for (std::int64_t block = 0; block < kSmall.hidden_blocks(); ++block) {
+        for (std::int64_t token = 0; token < tokens; ++token) {
+          ASSERT_EQ(a.hidden_scale[block * tokens + token], all.hidden_scale[block * 40 + token]);
+        }
+      }
+    }
+    EXPECT_EQ(bytes_of(first_tokens(whole, 40).value()), bytes_of(whole));
+  }
+}
+
 TEST(workload_inputs, what_is_saved_is_loaded) {
   const TempFolder folder;
   const Inputs inputs = make(small_row(), options_of(Profile::model));
