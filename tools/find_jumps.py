@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Lists where `blockmoe bench --sweep`'s time over its floor jumps from one T to the next; exits 1 where it does.
 
-A jump is a rise or a fall of `ratio` by more than the limit between neighbouring T. A T without active experts is passed over:
-its floor is an empty launch. 2: the report is void, or has not two sizes to compare.
+A jump is a change of `ratio` between neighbouring T by more than the limit: a rise, or a fall while the active experts stay the same.
+A fall where experts come in is listed and is no jump: what a call costs beside its bytes is then spread over more of them. A T without
+active experts is passed over: its floor is an empty launch. 2: the report is void, or has not two sizes to compare.
 """
 
 import argparse
@@ -26,14 +27,19 @@ def main() -> int:
     if report["void"] or len(rows) < 2:
         print(f"{arguments.report}: " + ("a void run" if report["void"] else f"{len(rows)} sizes with an active expert, expected 2 or more"))
         return 2
-    changes = [(after["ratio"] / before["ratio"] - 1, before, after) for before, after in zip(rows, rows[1:])]
-    jumps = [change for change in changes if abs(change[0]) > arguments.limit]
-    for share, before, after in jumps:
-        print(f"T {before['T']} to {after['T']}: {share:+.1%}: {shown(before)}, {shown(after)}")
-    largest = max(changes, key=lambda change: abs(change[0]))
+    pairs = [(after["ratio"] / before["ratio"] - 1, before, after) for before, after in zip(rows, rows[1:])]
+    jumps = spread = 0
+    for share, before, after in pairs:
+        if abs(share) <= arguments.limit:
+            continue
+        is_spread = share < 0 and after["active_experts"] > before["active_experts"]
+        spread += is_spread
+        jumps += not is_spread
+        what = "more experts" if is_spread else "JUMP"
+        print(f"T {before['T']} to {after['T']}: {share:+.1%}, {what}: {shown(before)}, {shown(after)}")
     print(
-        f"{len(rows)} sizes, T {rows[0]['T']} to {rows[-1]['T']}: {len(jumps)} jumps above {arguments.limit:.1%};"
-        f" largest change {largest[0]:+.1%}, T {largest[1]['T']} to {largest[2]['T']}"
+        f"{len(rows)} sizes, T {rows[0]['T']} to {rows[-1]['T']}: {jumps} jumps above {arguments.limit:.1%},"
+        f" {spread} falls as large where experts came in"
     )
     return 1 if jumps else 0
 
