@@ -1,6 +1,7 @@
 // Calls under graphs, on streams and from threads, through the public API, on every backend of this GPU.
 #include <cuda_runtime.h>
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -9,9 +10,11 @@
 #include <vector>
 
 #include "api_calls.hpp"
+#include "count_differences.hpp"
 #include "device_array.h"
 #include "given_picks.hpp"
 #include "gpu_test.hpp"
+#include "hold_multiprocessors.hpp"
 #include "measure/gpu_call.hpp"
 #include "move_memory.hpp"
 #include "workload/inputs.hpp"
@@ -247,23 +250,77 @@ TEST_F(GraphTest, a_thousand_runs_give_the_same_bits) {
   });
 }
 
+// Every shape of the Hopper path has one of these many tokens of this layer.
+constexpr contract::Geometry kWideLayer{7168, 2048, 32, 8, 4, 4, 2};
+constexpr std::int64_t kEveryShape[] = {3, 20, 130, 400, 700, 2000};
+
 // Loads and copies take longer and come in other orders than alone; nothing may depend on that.
-TEST_F(GraphTest, the_same_bits_beside_another_kernel_that_moves_memory) {
+TEST_F(GraphTest, a_thousand_runs_beside_another_kernel_that_moves_memory_give_the_same_bits) {
   constexpr std::size_t kBytes = std::size_t{256} << 20;
   const DeviceArray<std::uint8_t> from(kBytes), to(kBytes);
   for_each_backend([&](Backend backend) {
-    for (const std::int64_t tokens : {3, 20, 130, 400, 700, 2000}) {  // every shape of the Hopper path
-      const GpuCall call = call_of(backend, tokens, 9, {7168, 2048, 32, 8, 4, 4, 2});
-      const Output expected = run(call);
+    for (const std::int64_t tokens : kEveryShape) {
+      const GpuCall call = call_of(backend, tokens, 9, kWideLayer);
+      const DeviceArray<std::uint16_t> expected(run(call));
+      DeviceArray<std::uint32_t> differences(1);
+      differences.fill(0);
       const Stream stream = make_stream(), beside = make_stream();
       const GraphExec graph = capture(call, stream.get());
-      for (int i = 0; i < 100; ++i) {
+      const auto* output = static_cast<const std::uint32_t*>(call.activations().output);
+      for (int i = 0; i < 1000; ++i) {
         EXPECT_TRUE(call.poison_output().ok());
         ASSERT_EQ(cudaSuccess, cudaDeviceSynchronize());
         launch_move_memory(to.get(), from.get(), kBytes, 4, beside.get());
         ASSERT_EQ(cudaSuccess, cudaGraphLaunch(graph.get(), stream.get()));
-        ASSERT_EQ(cudaSuccess, cudaDeviceSynchronize());
-        ASSERT_EQ(output_of(call), expected) << tokens << " tokens, run " << i;
+        launch_count_differences(output, reinterpret_cast<const std::uint32_t*>(expected.get()), expected.size() / 2,
+                                 differences.get(), stream.get());
+      }
+      ASSERT_EQ(cudaSuccess, cudaDeviceSynchronize());
+      EXPECT_EQ(differences.host().front(), 0u) << tokens << " tokens";
+    }
+  });
+}
+
+// Until everything in the stream has ended; false where that takes too long.
+bool ends(cudaStream_t stream) {
+  constexpr std::chrono::seconds kLongest{60};
+  const auto start = std::chrono::steady_clock::now();
+  cudaError_t state = cudaStreamQuery(stream);
+  while (state == cudaErrorNotReady && std::chrono::steady_clock::now() - start < kLongest) {
+    std::this_thread::yield();
+    state = cudaStreamQuery(stream);
+  }
+  return state == cudaSuccess;
+}
+
+// Whoever waits in a call waits for CTAs that run, never for one that has yet to find a multiprocessor.
+TEST_F(GraphTest, a_call_ends_with_the_same_bits_while_others_hold_multiprocessors) {
+  int multiprocessors = 0;
+  ASSERT_EQ(cudaSuccess, cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0));
+  for_each_backend([&](Backend backend) {
+    for (const std::int64_t tokens : kEveryShape) {
+      const GpuCall call = call_of(backend, tokens, 10, kWideLayer);
+      const Output expected = run(call);
+      const Stream stream = make_stream();
+      const GraphExec graph = capture(call, stream.get());
+      EXPECT_EQ(replay(call, graph.get(), stream.get()), expected);
+      for (const int held : {multiprocessors / 2, multiprocessors - 1}) {
+        for (const bool replayed : {false, true}) {
+          SCOPED_TRACE(testing::Message() << tokens << " tokens, " << held << " of " << multiprocessors
+                                          << " multiprocessors held, " << (replayed ? "replayed" : "launched"));
+          EXPECT_TRUE(call.poison_output().ok());
+          ASSERT_EQ(cudaSuccess, cudaDeviceSynchronize());
+          {
+            const HeldMultiprocessors others(held);
+            if (replayed) {
+              EXPECT_EQ(cudaSuccess, cudaGraphLaunch(graph.get(), stream.get()));
+            } else {
+              EXPECT_TRUE(call.enqueue(stream.get()).ok());
+            }
+            ASSERT_TRUE(ends(stream.get()));
+          }
+          ASSERT_EQ(output_of(call), expected);
+        }
       }
     }
   });
