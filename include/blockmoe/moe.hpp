@@ -82,7 +82,7 @@ struct Options {
   /// nothing is chosen by T that could move a bit. On hopper the error of few rows may then be over the gates; blackwell does
   /// not offer it. What it costs: docs/numerics.md
   bool batch_invariant = false;
-  std::uint8_t reserved[3] = {};
+  std::uint8_t reserved[3] = {};  ///< 0
 };
 
 /// What a plan needs to know of a device. Filled by query_device() or describe_device().
@@ -243,7 +243,8 @@ inline Result<DeviceInfo> query_device(Device device) {
 }
 
 /// A device that need not be here, for planning: "sm_80", "sm_90a", "sm_100a", ... with the figures of the usual part
-/// of that architecture (a suffix a or f is accepted and means nothing more); or "cpu", which is this machine's.
+/// of that architecture (a suffix a or f is accepted and means nothing more), and a name that says that it was described; or
+/// "cpu", which is this machine's.
 inline Result<DeviceInfo> describe_device(const std::string& name) {
   DeviceInfo info;
   Status status = detail::describe_device(name, &info);

@@ -4,7 +4,7 @@
 //
 // b = the float exponent of the largest |value| of the 16 or of more columns with them, 15 at least; a value is code * 2^(b - 141).
 //
-// The largest value's code lies in [2^14, 2^15): 2^-12 is the most that a value loses, until it is 2^-28 of the largest.
+// The largest value's code lies in [2^14, 2^15): 2^-11 of itself is the most that a value loses, until it is 2^-28 of the largest.
 // NaN travels in its code and does not count as largest; beside an Inf, what is below 2^90 becomes 0.
 #pragma once
 

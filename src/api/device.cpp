@@ -106,7 +106,7 @@ DeviceInfo described(const Architecture& architecture) {
   info.compute_capability = architecture.compute_capability;
   info.sm_count = architecture.sm_count;
   info.shared_memory_per_block = architecture.shared_kib * 1024;
-  set_name(&info, architecture.part);
+  set_name(&info, join(architecture.part, ", described"));
   return info;
 }
 

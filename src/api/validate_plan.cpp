@@ -80,6 +80,9 @@ Status check_options(const Options& options, const contract::Geometry& g) {
   BLOCKMOE_RETURN_IF_ERROR(check_range("options.mma_gemm2_m_threshold", options.mma_gemm2_m_threshold, 0, kLargestInt));
   BLOCKMOE_RETURN_IF_ERROR(
       check_range("options.trtllm_gemm2_m_threshold", options.trtllm_gemm2_m_threshold, 0, kLargestInt));
+  for (const std::uint8_t byte : options.reserved) {
+    if (byte != 0) return refuse("options.reserved", join(byte), "0 in every byte");
+  }
   return check_pruning(options.pruning, g);
 }
 

@@ -31,7 +31,7 @@ bool has_room(std::int64_t bytes) {
   return cudaMemGetInfo(&free, &total) == cudaSuccess && free > static_cast<std::size_t>(bytes);
 }
 
-// A call of few tokens keeps gemm2's rows in f32, one of many in bf16 (plan/sizes.h), so their outputs differ by roundings.
+// A call of few tokens keeps gemm2's rows in f32, one of many in 16 bits (plan/sizes.h), so their outputs differ by roundings.
 double relative_difference(const std::vector<std::uint16_t>& expected, const std::vector<std::uint16_t>& found) {
   double difference = 0;
   double norm = 0;

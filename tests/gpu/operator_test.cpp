@@ -180,7 +180,7 @@ std::vector<std::uint16_t> rounded(const std::vector<float>& values) {
   return all;
 }
 
-// The longest call's rows travel in bf16, and on hopper its products write the rows of tokens without a local pick.
+// The longest call's rows travel in 16 bits, and on hopper its products write the rows of tokens without a local pick.
 TEST_F(OperatorTest, an_f32_output_rounds_to_the_bf16_outputs_bits) {
   for (const std::int64_t tokens : {1, 33, 300, 8000}) {
     for (const std::int64_t extra_pitch : {0, 1}) {
@@ -314,7 +314,7 @@ TEST_F(OperatorTest, a_call_in_many_slabs_and_chunks_gives_what_its_tokens_give_
         error += difference * difference;
         norm += expected * expected;
       }
-      EXPECT_LE(std::sqrt(error / norm), 0.005) << "tokens from " << first;  // rows rounded to bf16 on the way
+      EXPECT_LE(std::sqrt(error / norm), 0.005) << "tokens from " << first;  // rows rounded to 16 bits on the way
     }
   }
 }

@@ -215,19 +215,24 @@ std::string text(const GroupingCase& c) {
          " groups " + std::to_string(c.topk_group) + "/" + std::to_string(c.n_group);
 }
 
+LayerOptions options_of(const GroupingCase& c, std::uint32_t seed) {
+  LayerOptions options;
+  options.geometry = geometry_of(c);
+  options.tokens = 77;
+  options.seed = seed;
+  options.logits_type = seed % 2 == 0 ? FloatType::bf16 : FloatType::f32;
+  options.local_expert_offset = (c.experts - c.local_experts) / 2;
+  return options;
+}
+
 TEST_F(RouteTest, every_grouping_and_every_kind_of_logits_give_the_references_bits) {
   std::uint32_t seed = 1;
   for (const GroupingCase& c : kGroupings) {
     for (const Kind kind : kKinds) {
-      LayerOptions options;
-      options.geometry = geometry_of(c);
-      options.tokens = 77;
-      options.seed = seed++;
-      options.logits_type = seed % 2 == 0 ? FloatType::f32 : FloatType::bf16;
+      LayerOptions options = options_of(c, seed++);
       options.bias_type = seed % 3 == 0 ? FloatType::f32 : FloatType::bf16;
       options.has_bias = seed % 5 != 0;
       options.extra_pitch = seed % 4 == 0 ? 1 : 0;
-      options.local_expert_offset = (c.experts - c.local_experts) / 2;
       const Kind bias = seed % 7 == 0 ? Kind::special : seed % 2 == 0 ? Kind::normal : kind;
       EXPECT_EQ(0, wrong_tokens(routing_layer(options, kind, bias)))
           << text(c) << " logits of kind " << static_cast<int>(kind) << " seed " << options.seed;
@@ -249,12 +254,7 @@ TEST_F(RouteTest, pruning_leaves_the_references_picks_of_every_grouping) {
   std::uint32_t seed = 1;
   for (const GroupingCase& c : kGroupings) {
     for (const Kind kind : kKinds) {
-      LayerOptions options;
-      options.geometry = geometry_of(c);
-      options.tokens = 77;
-      options.seed = seed++;
-      options.logits_type = seed % 2 == 0 ? FloatType::f32 : FloatType::bf16;
-      options.local_expert_offset = (c.experts - c.local_experts) / 2;
+      LayerOptions options = options_of(c, seed++);
       options.pruning = pruning_for(options.geometry, seed);
       EXPECT_EQ(0, wrong_tokens(routing_layer(options, kind, Kind::normal)))
           << text(c) << " logits of kind " << static_cast<int>(kind) << " seed " << options.seed;

@@ -158,6 +158,8 @@ const std::vector<Refusal> kPlanRefusals = {
      "options.mma_gemm2_m_threshold: -1, expected 0 or more"},
     {"trtllm_gemm2_m_threshold", [](Call& c) { c.options.trtllm_gemm2_m_threshold = -1; },
      "options.trtllm_gemm2_m_threshold: -1, expected 0 or more"},
+    {"reserved_first", [](Call& c) { c.options.reserved[0] = 1; }, "options.reserved: 1, expected 0 in every byte"},
+    {"reserved_last", [](Call& c) { c.options.reserved[2] = 255; }, "options.reserved: 255, expected 0 in every byte"},
     {"geometry_size_0", [](Call& c) { c.geometry.struct_size = 0; },
      "geometry.struct_size: 0, expected 40 or another version's size, as the struct's initialiser sets it"},
     {"device_size_too_small", [](Call& c) { c.device.struct_size = 84; },
