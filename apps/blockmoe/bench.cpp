@@ -28,7 +28,7 @@ constexpr const char* kBenchFooter =
     R"(One call, routing to combine, is captured as a CUDA graph and replayed on a flushed L2 (256 MiB written, then 256 MiB
 of something else read). floor = max(read of the active experts' weights by the best plain reader, flops at the rate of
 a dense FP8 product), both measured in the same run. stages alone: each stage's launches by themselves, flushed too, so
-they add up to more than the call.
+they add up to more than the call; route+pack+..., the call up to a stage.
 
 Examples:
   blockmoe bench --all                               the 19 shapes of the benchmark

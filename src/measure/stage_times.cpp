@@ -36,12 +36,17 @@ Result<std::map<std::string, double>> time_stages(Timer& timer, const GpuCall& c
                                        call.inputs().weights, &bound)));
 
   using Stages = std::pair<const char*, std::uint32_t>;
+  constexpr std::uint32_t kRouting = kernels::kRoute | kernels::kPack;
+  constexpr std::uint32_t kProducts = kernels::kGemm1 | kernels::kGemm2;
   constexpr std::array kStages = {Stages("route", kernels::kRoute),
                                   Stages("pack", kernels::kPack),
-                                  Stages("route+pack", kernels::kRoute | kernels::kPack),
+                                  Stages("route+pack", kRouting),
                                   Stages("gemm1", kernels::kGemm1),
                                   Stages("gemm2", kernels::kGemm2),
-                                  Stages("combine", kernels::kCombine)};
+                                  Stages("gemm1+gemm2", kProducts),
+                                  Stages("combine", kernels::kCombine),
+                                  Stages("route+pack+gemm1", kRouting | kernels::kGemm1),
+                                  Stages("route+pack+gemm1+gemm2", kRouting | kProducts)};
   std::map<std::string, double> times;
   for (const auto& [name, stage] : kStages) {
     const auto sample = timer.graph(
