@@ -149,6 +149,7 @@ workload::Workload drawn_row(std::int64_t tokens) {
 std::vector<workload::Workload> rows_of(const BenchOptions& o) {
   if (o.tokens.empty()) return read_rows(find_workload_file(o.workloads), o.selection);
   std::vector<workload::Workload> rows;
+  rows.reserve(o.tokens.size());
   for (const std::int64_t tokens : o.tokens) rows.push_back(drawn_row(tokens));
   return rows;
 }
