@@ -15,6 +15,7 @@
 #include "given_picks.hpp"
 #include "gpu_test.hpp"
 #include "hold_multiprocessors.hpp"
+#include "measure/device_inputs.hpp"
 #include "measure/gpu_call.hpp"
 #include "move_memory.hpp"
 #include "workload/inputs.hpp"
@@ -322,6 +323,24 @@ TEST_F(GraphTest, a_call_ends_with_the_same_bits_while_others_hold_multiprocesso
           ASSERT_EQ(output_of(call), expected);
         }
       }
+    }
+  });
+}
+
+// As `bench --sweep` makes its calls.
+TEST_F(GraphTest, calls_of_the_first_tokens_on_weights_that_are_there_equal_calls_alone) {
+  const DeviceInfo device = query_device({DeviceType::cuda, 0}).value();
+  const workload::Inputs whole = draw(300, 11);
+  const measure::DeviceInputs placed = measure::copy_to_device(whole, 0).value();
+  for_each_backend([&](Backend backend) {
+    Options options;
+    options.backend = backend;
+    for (const std::int64_t tokens : {1, 77, 300}) {
+      const workload::Inputs first = workload::first_tokens(whole, tokens).value();
+      const GpuCall there =
+          GpuCall::create(first, measure::copy_activations(first, placed, 0).value(), device, options).value();
+      EXPECT_EQ(there.inputs().weights.w13, placed.weights.w13);
+      EXPECT_EQ(run(there), run(GpuCall::create(first, device, options).value())) << tokens << " tokens";
     }
   });
 }
