@@ -73,6 +73,9 @@ Status check_options(const Options& options, const contract::Geometry& g) {
   BLOCKMOE_RETURN_IF_ERROR(check_range("options.backend", backend, 0, static_cast<std::int32_t>(Backend::blackwell)));
   BLOCKMOE_RETURN_IF_ERROR(check_range("options.max_sms", options.max_sms, 0, kLargestInt));
   BLOCKMOE_RETURN_IF_ERROR(check_range("options.max_threads", options.max_threads, 0, kLargestInt));
+  for (const std::uint8_t byte : options.reserved) {
+    if (byte != 0) return refuse("options.reserved", join(byte), "0 in every byte");
+  }
   const auto policy = static_cast<std::int32_t>(options.policy);
   BLOCKMOE_RETURN_IF_ERROR(check_range("options.policy", policy, 0, static_cast<std::int32_t>(Policy::trtllm)));
   BLOCKMOE_RETURN_IF_ERROR(check_range("options.no_trtllm_gemm1", options.no_trtllm_gemm1, 0, 1));
@@ -80,9 +83,6 @@ Status check_options(const Options& options, const contract::Geometry& g) {
   BLOCKMOE_RETURN_IF_ERROR(check_range("options.mma_gemm2_m_threshold", options.mma_gemm2_m_threshold, 0, kLargestInt));
   BLOCKMOE_RETURN_IF_ERROR(
       check_range("options.trtllm_gemm2_m_threshold", options.trtllm_gemm2_m_threshold, 0, kLargestInt));
-  for (const std::uint8_t byte : options.reserved) {
-    if (byte != 0) return refuse("options.reserved", join(byte), "0 in every byte");
-  }
   return check_pruning(options.pruning, g);
 }
 
