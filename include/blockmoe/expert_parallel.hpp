@@ -67,6 +67,8 @@ class BLOCKMOE_API EpGroup {
   /// 1..2^24, the same on every rank. `nccl_comm`: an ncclComm_t of `device`, which must outlive the group. Every rank must call
   /// it; it waits for them, allocates a few KB on the device, makes a stream, and is no call to capture.
   ///
+  /// `options`: pruning's min_weight_share must be 0; but for the backend, max_sms and max_threads the same on every rank.
+  ///
   /// invalid_argument: a field is out of its range, or differs among the ranks; the message has both values. unsupported: no
   /// CUDA in this build, no NCCL here or one that is too old, no backend for this device. device_error: a rank did not come in
   /// time; with a board, the message names it, and without one NCCL was asked already: the communicator was then aborted.

@@ -44,6 +44,8 @@ class CudaGroup:
         backend: str,
         gate_first: bool,
         max_sms: int,
+        max_local_picks: int,
+        batch_invariant: bool,
     ) -> None:
         self._device = device
         self._timeout_ms = int(timeout.total_seconds() * 1000)
@@ -68,6 +70,8 @@ class CudaGroup:
             _core.backend_number(backend),
             gate_first,
             max_sms,
+            max_local_picks,
+            batch_invariant,
             _core.EP_WAYS[way],
             self._timeout_ms,
             expert_map,

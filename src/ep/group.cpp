@@ -94,6 +94,14 @@ Status read_options(const EpOptions& given, EpOptions* options) {
   return {};
 }
 
+// A rank is told its own picks' numbers: of what the others weigh it knows nothing.
+Status check_pruning(const Pruning& pruning) {
+  const float share = pruning.min_weight_share;
+  if (share == 0.0F) return {};
+  return refuse("options.pruning.min_weight_share", api::text_of(share), "0",
+                "a share is of all of a token's picks, and a rank of a group knows its own alone");
+}
+
 Status read_comm(EpGroup::State* g, void* nccl_comm) {
   if (nccl_comm == nullptr) return refuse("nccl_comm", "null", "an ncclComm_t");
   const Result<const nccl::Functions*> functions = nccl::load();
@@ -194,6 +202,7 @@ Result<EpGroup> EpGroup::create(const Geometry& layer, std::int64_t max_tokens, 
     Result<api::PlanRequest> request = api::validate_plan(layer, max_tokens, device, options);
     BLOCKMOE_RETURN_IF_ERROR(request.status());
     g->layer = std::move(request).value();
+    BLOCKMOE_RETURN_IF_ERROR(ep::check_pruning(g->layer.options.pruning));
     if (g->device().type != DeviceType::cuda) {
       return Status(StatusCode::unsupported, "device: cpu, and NCCL connects CUDA devices");
     }

@@ -124,6 +124,20 @@ def test_the_ranks_rows_are_those_of_one_process_with_gate_rows_first():
     check_rows([6, 3], None, gate_first=True)
 
 
+def test_each_rank_keeps_as_many_picks_as_it_is_told():
+    layer, tokens, most = random_layer(9), [5, 4], {"max_local_picks": 1}
+    ways = results_of(run_ranks(2, run_both_ways, layer, tokens, None, most))
+    halves = [
+        dataclasses.replace(layer, local_expert_offset=first, **{name: getattr(layer, name)[first : first + 8] for name in TENSORS[4:]})
+        for first in (0, 8)
+    ]
+    expected = sum(bits_as_values(blockmoe.fused_moe(**arguments(NumPy(), half), **layer.routing, **most)) for half in halves)
+    for way in range(2):
+        rows = np.concatenate([rank[way][0] for rank in ways])
+        assert relative_error(bits_as_values(rows), expected) < GATE_CPU
+    assert relative_error(expected, one_process(layer)) > 10 * GATE_CPU
+
+
 def check_rows(tokens, maps, hosts=None, **options):
     layer = random_layer(sum(tokens), seed=len(tokens))
     up_first = dataclasses.replace(layer)
@@ -249,9 +263,9 @@ def test_the_rows_of_ranks_on_gpus_are_the_references(tokens, maps):
 def test_the_librarys_group_says_what_it_can_not_connect():
     sizes = (4, 16, 256, 128, 8, 4, 4, 2)
     with pytest.raises(ValueError, match="^device: (cpu|this build)"):
-        _core.make_ep_group(1, *sizes, "cpu", 0, False, 0, 0, 1000, [0, 1], lambda calls: None, lambda rank: 0)
+        _core.make_ep_group(1, *sizes, "cpu", 0, False, 0, 0, False, 0, 1000, [0, 1], lambda calls: None, lambda rank: 0)
     with pytest.raises(ValueError, match="^expert_map: 4294967296, expected a number of 32 bits"):
-        _core.make_ep_group(1, *sizes, "cpu", 0, False, 0, 0, 1000, [2**32], lambda calls: None, lambda rank: 0)
+        _core.make_ep_group(1, *sizes, "cpu", 0, False, 0, 0, False, 0, 1000, [2**32], lambda calls: None, lambda rank: 0)
 
 
 # ---- a NaN stays where it is
@@ -298,6 +312,8 @@ MISMATCHES = {
     "n_group": ([{}, {"n_group": 2}], "n_group: 2 on rank 1, expected 4 as on rank 0"),
     "topk_group": ([{}, {"topk_group": 1}], "topk_group: 1 on rank 1, expected 2 as on rank 0"),
     "gate_first": ([{}, {"gate_first": True}], "gate_first: True on rank 1, expected False as on rank 0"),
+    "max_local_picks": ([{}, {"max_local_picks": 2}], "max_local_picks: 2 on rank 1, expected 0 as on rank 0"),
+    "batch_invariant": ([{"batch_invariant": True}, {}], "batch_invariant: False on rank 1, expected True as on rank 0"),
     "max_tokens": ([{}, {"max_tokens": 9}], "max_tokens: 9 on rank 1, expected 64 as on rank 0"),
     "way": ([{}, {"way": "gather"}], "way: gather on rank 1, expected auto as on rank 0"),
     "map_of_one_rank": ([{}, {"expert_map": range(8)}], "expert_map: given on rank 1, expected none as on rank 0"),
