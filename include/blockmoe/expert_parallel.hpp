@@ -39,6 +39,11 @@ struct EpBoard {
   std::int64_t (*read)(void* context, std::int32_t rank) = nullptr;
 };
 
+/// What a group's communicator is best given as ncclConfig_t's maxCTAs (ncclCommInitRankConfig; NCCL_MAX_CTAS in the
+/// environment is stronger). NCCL's kernels hold one multiprocessor a channel while they run beside the products; without a bound
+/// they take 32 of an H200's 132, and messages need no more than 16 to stay behind the products
+inline constexpr std::int32_t kEpMostCtas = 16;
+
 struct EpOptions {
   std::uint32_t struct_size = sizeof(EpOptions);
   EpWay way = EpWay::automatic;

@@ -19,6 +19,23 @@ class _UniqueId(ctypes.Structure):
     _fields_ = [("bytes", ctypes.c_ubyte * 128)]
 
 
+_UNDEFINED = -(2**31)  # NCCL_CONFIG_UNDEF_INT
+
+
+class _Config(ctypes.Structure):
+    """The beginning of ncclConfig_t. NCCL reads as many bytes as `size` says and chooses the rest itself."""
+
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("magic", ctypes.c_uint),
+        ("version", ctypes.c_uint),
+        ("blocking", ctypes.c_int),
+        ("cga_cluster_size", ctypes.c_int),
+        ("min_ctas", ctypes.c_int),
+        ("max_ctas", ctypes.c_int),
+    ]
+
+
 class CudaGroup:
     """EpGroup's part on a CUDA device.
 
@@ -143,7 +160,11 @@ def _communicator(ranks: Ranks, device: torch.device) -> int:
         ranks.say("ncclUniqueId", bytes(number).hex())
     number = _UniqueId.from_buffer_copy(bytes.fromhex(ranks.said("ncclUniqueId", 0)))
     communicator = ctypes.c_void_p()
-    nccl.ncclCommInitRank.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, _UniqueId, ctypes.c_int]
+    config = _Config(
+        ctypes.sizeof(_Config), 0xCAFEBEEF, 22800, _UNDEFINED, _UNDEFINED, _UNDEFINED, max_ctas=_core.EP_MOST_CTAS
+    )
+    init = nccl.ncclCommInitRankConfig
+    init.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, _UniqueId, ctypes.c_int, ctypes.POINTER(_Config)]
     with torch.cuda.device(device):
-        require(nccl.ncclCommInitRank(ctypes.byref(communicator), ranks.size, number, ranks.rank), "ncclCommInitRank")
+        require(init(communicator, ranks.size, number, ranks.rank, config), "ncclCommInitRankConfig")
     return communicator.value or 0
