@@ -260,6 +260,42 @@ def test_the_rows_of_ranks_on_gpus_are_the_references(tokens, maps):
         assert relative_error(bits_as_values(first), reference(layer)) < GATE_CUDA
 
 
+def lose_rank_1(rank, layer, when):
+    """A step of both ranks, then one that rank 0 waits for alone."""
+    device = f"cuda:{rank}"
+    torch.cuda.set_device(rank)
+    group = made_group(rank, device=device, timeout=TIMEOUT)
+    one = bound_layer(rank, layer, group, device=device)
+    step = [tensor.to(device) for tensor in step_of(layer, 4 * rank, 4 * rank + 4)]
+    one.run(*step)
+    group.check()
+    if rank == 1:
+        if when == "while_the_other_waits_on_the_gpu":
+            time.sleep(1)
+        die()
+    if when == "before_the_other_calls":
+        time.sleep(1)
+    one.run(*step)
+    try:
+        group.check()
+    except RankError:
+        torch.cuda.synchronize()  # the device goes on
+        with pytest.raises(RuntimeError, match="its communicator was aborted"):
+            one.run(*step)
+        raise
+
+
+@pytest.mark.parametrize("when", ["before_the_other_calls", "while_the_other_waits_on_the_gpu"])
+def test_a_rank_on_a_gpu_whose_process_is_killed_is_named_and_nothing_hangs(when):
+    if torch.cuda.device_count() < 2:
+        pytest.skip(f"2 CUDA devices are needed, {torch.cuda.device_count()} here")
+    survivor = run_ranks(2, lose_rank_1, random_layer(8), when, lost=1, with_cuda=True)[0]
+    print(f"{survivor.error!r} after {survivor.seconds:.1f} s of the body, set-up included")
+    assert isinstance(survivor.error, RankError), survivor
+    assert "rank 1 has begun 2 calls, expected 3" in str(survivor.error)
+    assert survivor.left
+
+
 def test_the_librarys_group_says_what_it_can_not_connect():
     sizes = (4, 16, 256, 128, 8, 4, 4, 2)
     with pytest.raises(ValueError, match="^device: (cpu|this build)"):
@@ -352,7 +388,9 @@ def test_a_refused_option_is_named(options, message):
 def bind_elsewhere(rank):
     layer = random_layer(0)
     weights = [torch.from_numpy(getattr(layer, name)[:8]) for name in TENSORS[4:]]
-    made_group(rank).bind(blockmoe.Weights(*weights, local_expert_offset=3))
+    group = made_group(rank)
+    torch.distributed.barrier()  # neither leaves while the other still connects
+    group.bind(blockmoe.Weights(*weights, local_expert_offset=3))
 
 
 def test_weights_of_another_offset_are_refused():
