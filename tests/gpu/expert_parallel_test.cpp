@@ -131,6 +131,7 @@ const Sharing kSharings[] = {
     {"gather", {5, 5}, {}, 0},
     {"gather, uneven", {33, 7}, {}, 0},
     {"gather, nobody on rank 0", {0, 9}, {}, 0},
+    {"gather, more than is reduced on its way", {600, 530}, {}, 0},
     {"gather, four ranks", {3, 0, 40, 1}, {}, 0},
     {"gather, replicated", {21, 30}, replicated(), 0},
     {"exchange", {64, 64}, {}, 1},
@@ -521,6 +522,19 @@ TEST_F(GroupTest, ranks_that_disagree_are_told_both_values) {
   });
   for (const std::string& message : messages) {
     EXPECT_EQ(message, "layer.hidden: 512 on rank 0, 640 on rank 1, expected the same on every rank");
+  }
+  on_ranks(2, [&](std::int32_t rank, ep::nccl::Comm comm) {
+    contract::Geometry g = geometry_of_all();
+    g.local_experts = 16;
+    Options options;
+    options.batch_invariant = rank == 1;
+    const auto group =
+        EpGroup::create(public_of(g), 16, query_device({DeviceType::cuda, rank}).value(), comm, EpOptions(), options);
+    messages[static_cast<std::size_t>(rank)] = group.status().message();
+    return true;
+  });
+  for (const std::string& message : messages) {
+    EXPECT_EQ(message, "options.batch_invariant: 0 on rank 0, 1 on rank 1, expected the same on every rank");
   }
 }
 
