@@ -55,7 +55,7 @@ struct Shared {
   const std::vector<float>& w13_scale;  // [E, ...], of all experts
   const std::vector<float>& w2_scale;
   const ep::nccl::Functions& nccl;
-  ep::nccl::UniqueId id;
+  std::array<ep::nccl::UniqueId, 2> ids;  // of a communicator for each way
   std::barrier<>& barrier;
   std::array<ep::ThreadBoard, 4>& boards;     // one a group
   std::vector<std::vector<double>>& of_rank;  // what each rank measured last
@@ -70,7 +70,8 @@ class Rank {
     require_cuda(cudaSetDevice(rank_), "cudaSetDevice");
     info_ = value_or_raise(query_device(device_));
     require_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
-    require_code(s_.nccl.make_comm(&comm_, s_.options.ranks, s_.id, rank_), "ncclCommInitRankConfig");
+    make_comm(s_.ids[0], ep::nccl::Config::kUndefined, &gather_comm_);
+    make_comm(s_.ids[1], kEpExchangeCtas, &exchange_comm_);
     layer_.local_experts = layer_.experts / s_.options.ranks;
     most_ = *std::max_element(s_.options.tokens.begin(), s_.options.tokens.end());
     upload();
@@ -85,6 +86,10 @@ class Rank {
  private:
   void require_code(ep::nccl::Code code, const char* call) const {
     if (code != 0) throw RunError(fmt::format("{}: {}", call, s_.nccl.get_error_string(code)));
+  }
+
+  void make_comm(const ep::nccl::UniqueId& id, int max_ctas, ep::nccl::Comm* comm) const {
+    require_code(s_.nccl.make_comm(comm, s_.options.ranks, id, rank_, max_ctas), "ncclCommInitRankConfig");
   }
 
   void* keep(std::size_t bytes, const char* what) {
@@ -172,7 +177,8 @@ class Rank {
       options.pieces = s_.options.pieces;
       options.comm_sms = s_.options.comm_sms;
       options.board = s_.boards[groups_.size()].board();
-      groups_.push_back(value_or_raise(EpGroup::create(layer_, most_, info_, comm_, options, s_.plan_options)));
+      const ep::nccl::Comm comm = variant == Variant::gather ? gather_comm_ : exchange_comm_;
+      groups_.push_back(value_or_raise(EpGroup::create(layer_, most_, info_, comm, options, s_.plan_options)));
       const Weights mine = weights_of(rank_ * layer_.local_experts, layer_.local_experts);
       bound_.push_back(value_or_raise(groups_.back().bind(mine)));
       most_bytes = std::max(most_bytes, groups_.back().workspace().bytes);
@@ -397,7 +403,8 @@ class Rank {
   Device device_;
   DeviceInfo info_;
   cudaStream_t stream_ = nullptr;
-  ep::nccl::Comm comm_ = nullptr;
+  ep::nccl::Comm gather_comm_ = nullptr;
+  ep::nccl::Comm exchange_comm_ = nullptr;
   Geometry layer_;
   std::int64_t most_ = 0;
   std::vector<DeviceMemory> memory_;
@@ -455,7 +462,9 @@ void measure_ep(const EpBenchOptions& options, const Options& plan_options, EpBe
   std::array<ep::ThreadBoard, 4> boards;
   std::vector<std::vector<double>> of_rank(static_cast<std::size_t>(options.ranks));
   Shared shared{options, plan_options, report, done, inputs, w13_scale, w2_scale, *nccl, {}, barrier, boards, of_rank};
-  if (nccl->get_unique_id(&shared.id) != 0) throw RunError("ncclGetUniqueId failed");
+  for (ep::nccl::UniqueId& id : shared.ids) {
+    if (nccl->get_unique_id(&id) != 0) throw RunError("ncclGetUniqueId failed");
+  }
   std::vector<std::thread> threads;
   threads.reserve(static_cast<std::size_t>(options.ranks));
   for (std::int32_t rank = 0; rank < options.ranks; ++rank) {

@@ -39,10 +39,10 @@ struct EpBoard {
   std::int64_t (*read)(void* context, std::int32_t rank) = nullptr;
 };
 
-/// What a group's communicator is best given as ncclConfig_t's maxCTAs (ncclCommInitRankConfig; NCCL_MAX_CTAS in the
-/// environment is stronger). NCCL's kernels hold one multiprocessor a channel while they run beside the products; without a bound
-/// they take 32 of an H200's 132, and messages need no more than 16 to stay behind the products
-inline constexpr std::int32_t kEpMostCtas = 16;
+/// ncclConfig_t's maxCTAs (ncclCommInitRankConfig) that suits the communicator of a group whose way is `exchange`. NCCL's kernels
+/// hold a multiprocessor a channel while they run beside the products; with this many their messages still stay behind them. Not for
+/// `gather`, where nothing runs beside a message and fewer channels make it longer; docs/expert-parallel.md has both
+inline constexpr std::int32_t kEpExchangeCtas = 16;
 
 struct EpOptions {
   std::uint32_t struct_size = sizeof(EpOptions);

@@ -74,7 +74,7 @@ class CudaGroup:
             return int(ranks.said_at_once("calls", rank) or 0)
 
         self._handle = _core.make_ep_group(
-            _communicator(ranks, device),
+            _communicator(ranks, device, _core.EP_EXCHANGE_CTAS if way == "exchange" else _UNDEFINED),
             max_tokens,
             geometry["experts"],
             geometry["hidden"],
@@ -145,7 +145,7 @@ class CudaLayer:
         return made if output is None else output
 
 
-def _communicator(ranks: Ranks, device: torch.device) -> int:
+def _communicator(ranks: Ranks, device: torch.device, max_ctas: int) -> int:
     """An ncclComm_t of all ranks, by the library that PyTorch has loaded. It lives as long as the process does."""
     nccl = ctypes.CDLL("libnccl.so.2")
 
@@ -160,9 +160,7 @@ def _communicator(ranks: Ranks, device: torch.device) -> int:
         ranks.say("ncclUniqueId", bytes(number).hex())
     number = _UniqueId.from_buffer_copy(bytes.fromhex(ranks.said("ncclUniqueId", 0)))
     communicator = ctypes.c_void_p()
-    config = _Config(
-        ctypes.sizeof(_Config), 0xCAFEBEEF, 22800, _UNDEFINED, _UNDEFINED, _UNDEFINED, max_ctas=_core.EP_MOST_CTAS
-    )
+    config = _Config(ctypes.sizeof(_Config), 0xCAFEBEEF, 22800, _UNDEFINED, _UNDEFINED, _UNDEFINED, max_ctas)
     init = nccl.ncclCommInitRankConfig
     init.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, _UniqueId, ctypes.c_int, ctypes.POINTER(_Config)]
     with torch.cuda.device(device):

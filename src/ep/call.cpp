@@ -47,11 +47,6 @@ namespace records = kernels::expert_parallel;
 using api::join;
 using api::refuse;
 
-// The parts that a gather's two ranks send back by one reduce-scatter. Larger ones are sent and summed here: on two NVIDIA H200
-// the reduce-scatter took 12.1 us against 14.4 at 0.5 MB, 16.4 against 17.2 at 0.9, but 25.7 against 21.3 at 1.8 and 89 against 74
-// at 14.7 (bench/results/expert-parallel-h200x2.json).
-constexpr std::int64_t kMostReducedBytes = 1 << 20;
-
 // One call on its way through the stages.
 class Call {
  public:
@@ -215,9 +210,7 @@ class Call {
   }
 
   // Of two parts there is one sum, in whichever order NCCL adds them.
-  bool sums_on_the_way() const {
-    return way_ == EpWay::gather && g_.ranks == 2 && slots_ * hidden() * 4 <= kMostReducedBytes;
-  }
+  bool sums_on_the_way() const { return way_ == EpWay::gather && g_.ranks == 2; }
 
   // Of a gather's unpack and sum: what is ahead of them on the stream is NCCL's kernel. In an exchange it may be an event.
   bool follows_message() const { return way_ == EpWay::gather && g_.ranks > 1 && g_.can_start_early(); }

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "blockmoe/expert_parallel.hpp"
+#include "blockmoe/status.hpp"
 
 namespace blockmoe::ep::nccl {
 
@@ -33,7 +33,7 @@ struct Config {
   int blocking = kUndefined;
   int cga_cluster_size = kUndefined;
   int min_ctas = kUndefined;
-  int max_ctas = kEpMostCtas;
+  int max_ctas = kUndefined;
 };
 
 // The functions, each under its name without "nccl".
@@ -56,9 +56,9 @@ struct Functions {
   Code (*group_end)() = nullptr;
   const char* (*get_error_string)(Code) = nullptr;
 
-  /// A communicator as a group wants it.
-  Code make_comm(Comm* comm, int ranks, const UniqueId& id, int rank) const {
+  Code make_comm(Comm* comm, int ranks, const UniqueId& id, int rank, int max_ctas = Config::kUndefined) const {
     Config config;
+    config.max_ctas = max_ctas;
     return comm_init_rank_config(comm, ranks, id, rank, &config);
   }
 };
