@@ -347,21 +347,23 @@ class Rank {
       const auto of_serial = [&](std::uint32_t stages) {
         return Timed{stages_of(apart, tokens, stages), (stages & (ep::kExchange | ep::kReturn)) != 0};
       };
-      const std::vector<double> times = times_us({{alone, false},
-                                                  {whole, true},
+      // Those with products stand together: behind the others a card has rested, and then computes a few percent faster. What the
+      // first of them, all on one stream, gains so makes `hidden` smaller.
+      const std::vector<double> times = times_us({of_serial(ep::kRoute),
+                                                  of_serial(ep::kExchange),
+                                                  of_serial(ep::kReturn),
+                                                  of_serial(ep::kSum),
                                                   of_serial(ep::kAllStages),
                                                   of_serial(ep::kRoute | ep::kProducts | ep::kSum),
-                                                  of_serial(ep::kRoute),
-                                                  of_serial(ep::kExchange),
                                                   of_serial(ep::kProducts),
-                                                  of_serial(ep::kReturn),
-                                                  of_serial(ep::kSum)});
-      row.operator_us = times[0];
-      row.us = times[1];
-      row.serial_us = apart == Variant::serial ? times[2] : 0;
-      row.compute_us = times[3];
+                                                  {alone, false},
+                                                  {whole, true}});
       row.stages_us = {
-          {"route", times[4]}, {"exchange", times[5]}, {"products", times[6]}, {"return", times[7]}, {"sum", times[8]}};
+          {"route", times[0]}, {"exchange", times[1]}, {"return", times[2]}, {"sum", times[3]}, {"products", times[6]}};
+      row.serial_us = apart == Variant::serial ? times[4] : 0;
+      row.compute_us = times[5];
+      row.operator_us = times[7];
+      row.us = times[8];
       predict(variant, &row);
       if (rank_ == 0) {
         s_.report.rows.push_back(row);

@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kSumThreads) sum_parts(const __grid_constant__
   const std::int64_t vectors = p.hidden / kColumnsAThread;
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kSumThreads + threadIdx.x;
   if (i >= p.tokens * vectors) return;
-  const std::int64_t token = p.first + i / vectors;
+  const std::int64_t token = i / vectors;
   const std::int64_t column = i % vectors * kColumnsAThread;
   ptx::griddepcontrol_wait();
   float sum[kColumnsAThread] = {};

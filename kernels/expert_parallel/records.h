@@ -24,11 +24,9 @@ Error launch_unpack(const RecordLayout& layout, const Run& run, const OwnerTable
                     std::int32_t first_local, const void* records, float* scales, std::int32_t* ids, bool dependent,
                     void* stream);
 
-// For `tokens` of the own tokens from `first` on, output[t] = the sum of all ranks' parts of token t, in rank order, from 0: own
-// [T, H] is rank `me`'s, back is the others'
+// output[t] = the sum of all ranks' parts of token t, in rank order, from 0: own [T, H] is rank `me`'s, back is the others'
 // (part_row()). Rounded once where the output is bf16. `dependent`: as above, of what brings the parts.
 struct SumParams {
-  std::int64_t first = 0;
   std::int64_t tokens = 0;
   std::int64_t hidden = 0;
   std::int64_t piece_slots = 0;
