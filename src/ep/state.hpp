@@ -59,7 +59,8 @@ struct Lanes {
 
 }  // namespace ep
 
-struct EpGroup::State {
+// Hidden: as a member of an exported class it would be exported too.
+struct [[gnu::visibility("hidden")]] EpGroup::State {
   api::PlanRequest layer;  // of one rank's call: max_tokens is its largest T
   EpOptions options;       // whole, with the library's choices for zeros
   const ep::nccl::Functions* nccl = nullptr;
