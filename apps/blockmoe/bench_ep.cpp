@@ -10,13 +10,13 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <barrier>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <thread>
 
@@ -25,6 +25,7 @@
 #include "ep/access.hpp"
 #include "ep/cost_model.hpp"
 #include "ep/nccl.hpp"
+#include "ep/thread_board.hpp"
 #include "measure/cuda_check.hpp"
 #include "workload/generator.hpp"
 #include "workload/inputs.hpp"
@@ -44,21 +45,6 @@ void require_cuda(cudaError_t code, const char* call) {
   require_ok(measure::cuda_status(code, call));
 }
 
-// The board of ranks that are threads.
-struct Board {
-  std::array<std::atomic<std::int64_t>, 64> calls{};
-
-  EpBoard board() {
-    return {this,
-            [](void* self, std::int32_t rank, std::int64_t begun) {
-              static_cast<Board*>(self)->calls[static_cast<std::size_t>(rank)] = begun;
-            },
-            [](void* self, std::int32_t rank) -> std::int64_t {
-              return static_cast<Board*>(self)->calls[static_cast<std::size_t>(rank)];
-            }};
-  }
-};
-
 // What all ranks share.
 struct Shared {
   const EpBenchOptions& options;
@@ -69,10 +55,10 @@ struct Shared {
   const std::vector<float>& w13_scale;  // [E, ...], of all experts
   const std::vector<float>& w2_scale;
   const ep::nccl::Functions& nccl;
-  ep::nccl::UniqueId id;
+  std::array<ep::nccl::UniqueId, 2> ids;  // of a communicator for each way
   std::barrier<>& barrier;
-  std::array<Board, 4>& boards;  // one a group
-  std::vector<double>& of_rank;  // what each rank measured last
+  std::array<ep::ThreadBoard, 4>& boards;     // one a group
+  std::vector<std::vector<double>>& of_rank;  // what each rank measured last
 };
 
 enum class Variant { gather, overlapped, serial };
@@ -84,7 +70,8 @@ class Rank {
     require_cuda(cudaSetDevice(rank_), "cudaSetDevice");
     info_ = value_or_raise(query_device(device_));
     require_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
-    require_code(s_.nccl.comm_init_rank(&comm_, s_.options.ranks, s_.id, rank_), "ncclCommInitRank");
+    make_comm(s_.ids[0], ep::nccl::Config::kUndefined, &gather_comm_);
+    make_comm(s_.ids[1], kEpExchangeCtas, &exchange_comm_);
     layer_.local_experts = layer_.experts / s_.options.ranks;
     most_ = *std::max_element(s_.options.tokens.begin(), s_.options.tokens.end());
     upload();
@@ -99,6 +86,10 @@ class Rank {
  private:
   void require_code(ep::nccl::Code code, const char* call) const {
     if (code != 0) throw RunError(fmt::format("{}: {}", call, s_.nccl.get_error_string(code)));
+  }
+
+  void make_comm(const ep::nccl::UniqueId& id, int max_ctas, ep::nccl::Comm* comm) const {
+    require_code(s_.nccl.make_comm(comm, s_.options.ranks, id, rank_, max_ctas), "ncclCommInitRankConfig");
   }
 
   void* keep(std::size_t bytes, const char* what) {
@@ -186,7 +177,8 @@ class Rank {
       options.pieces = s_.options.pieces;
       options.comm_sms = s_.options.comm_sms;
       options.board = s_.boards[groups_.size()].board();
-      groups_.push_back(value_or_raise(EpGroup::create(layer_, most_, info_, comm_, options, s_.plan_options)));
+      const ep::nccl::Comm comm = variant == Variant::gather ? gather_comm_ : exchange_comm_;
+      groups_.push_back(value_or_raise(EpGroup::create(layer_, most_, info_, comm, options, s_.plan_options)));
       const Weights mine = weights_of(rank_ * layer_.local_experts, layer_.local_experts);
       bound_.push_back(value_or_raise(groups_.back().bind(mine)));
       most_bytes = std::max(most_bytes, groups_.back().workspace().bytes);
@@ -230,46 +222,56 @@ class Rank {
     cudaGraphExec_t exec_ = nullptr;
   };
 
-  // A replay's time of each call on the slowest rank: all ranks replay the same graph at once, back to back. Calls take turns batch
-  // by batch, since a card that grows warm slows down.
-  std::vector<double> times_us(const std::vector<Enqueue>& calls) {
+  struct Timed {
+    Enqueue enqueue;
+    bool ranks_meet;  // each waits in it for the others
+  };
+
+  // A replay's time of each call: all ranks replay the same graph at once, back to back. Where ranks meet in it, the slowest rank's
+  // mean; where they don't, the mean of what the slowest took in each replay, since no call in which they meet ends sooner. Calls
+  // take turns batch by batch, since a card that grows warm slows down.
+  std::vector<double> times_us(const std::vector<Timed>& calls) {
     std::vector<std::unique_ptr<Graph>> graphs;
-    for (const Enqueue& call : calls) {
-      require_ok(call());
+    for (const Timed& call : calls) {
+      require_ok(call.enqueue());
       wait();
       meet();
-      graphs.push_back(std::make_unique<Graph>(call, stream_));
+      graphs.push_back(std::make_unique<Graph>(call.enqueue, stream_));
       for (int i = 0; i < kWarmup; ++i) graphs.back()->replay(stream_);
       wait();
     }
-    cudaEvent_t begin = nullptr;
-    cudaEvent_t end = nullptr;
-    require_cuda(cudaEventCreate(&begin), "cudaEventCreate");
-    require_cuda(cudaEventCreate(&end), "cudaEventCreate");
-    const auto replay_us = [&](const Graph& graph, int runs) {
+    const int most_runs = std::max(3, s_.options.runs);
+    std::vector<cudaEvent_t> ends(static_cast<std::size_t>(most_runs) +
+                                  1);  // of each replay, after the one before them
+    for (cudaEvent_t& end : ends) require_cuda(cudaEventCreate(&end), "cudaEventCreate");
+    const auto replay_us = [&](std::size_t call, int runs) {
       meet();
-      graph.replay(stream_);  // brings the ranks together: the next ones' time is what counts
-      require_cuda(cudaEventRecord(begin, stream_), "cudaEventRecord");
-      for (int i = 0; i < runs; ++i) graph.replay(stream_);
-      require_cuda(cudaEventRecord(end, stream_), "cudaEventRecord");
+      for (int i = 0; i <= runs; ++i) {  // the first brings the ranks together: the next ones' time is what counts
+        graphs[call]->replay(stream_);
+        require_cuda(cudaEventRecord(ends[static_cast<std::size_t>(i)], stream_), "cudaEventRecord");
+      }
       wait();
-      float ms = 0;
-      require_cuda(cudaEventElapsedTime(&ms, begin, end), "cudaEventElapsedTime");
-      return slowest(static_cast<double>(ms) * 1e3 / runs);
+      std::vector<double> each;
+      for (int i = 0; i < runs; ++i) {
+        float ms = 0;
+        const auto before = static_cast<std::size_t>(i);
+        require_cuda(cudaEventElapsedTime(&ms, ends[before], ends[before + 1]), "cudaEventElapsedTime");
+        each.push_back(static_cast<double>(ms) * 1e3);
+      }
+      return calls[call].ranks_meet ? slowest(mean(each)) : mean(slowest(each));
     };
     std::vector<int> runs;
     runs.reserve(graphs.size());
-    for (const auto& graph : graphs) {
-      runs.push_back(std::clamp(static_cast<int>(kBatchUs / replay_us(*graph, 1)), 3, std::max(3, s_.options.runs)));
+    for (std::size_t call = 0; call < calls.size(); ++call) {
+      runs.push_back(std::clamp(static_cast<int>(kBatchUs / replay_us(call, 1)), 3, most_runs));
     }
     std::vector<std::vector<double>> times(calls.size());
     for (int batch = 0; batch < kBatches; ++batch) {
       for (std::size_t call = 0; call < calls.size(); ++call) {
-        times[call].push_back(replay_us(*graphs[call], runs[call]));
+        times[call].push_back(replay_us(call, runs[call]));
       }
     }
-    cudaEventDestroy(begin);
-    cudaEventDestroy(end);
+    for (const cudaEvent_t end : ends) cudaEventDestroy(end);
     std::vector<double> medians;
     for (std::vector<double>& of_call : times) {
       std::sort(of_call.begin(), of_call.end());
@@ -278,14 +280,22 @@ class Rank {
     return medians;
   }
 
-  // The largest of all ranks' values.
-  double slowest(double mine) const {
+  static double mean(const std::vector<double>& values) {
+    return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+  }
+
+  // The largest of all ranks' values, number by number.
+  std::vector<double> slowest(const std::vector<double>& mine) const {
     s_.of_rank[static_cast<std::size_t>(rank_)] = mine;
     meet();
-    const double most = *std::max_element(s_.of_rank.begin(), s_.of_rank.end());
+    std::vector<double> most = mine;
+    for (const std::vector<double>& theirs : s_.of_rank) {
+      for (std::size_t i = 0; i < most.size(); ++i) most[i] = std::max(most[i], theirs[i]);
+    }
     meet();
     return most;
   }
+  double slowest(double mine) const { return slowest(std::vector<double>{mine})[0]; }
 
   std::vector<std::uint16_t> output_after(const Enqueue& enqueue, std::int64_t tokens) {
     const auto values = static_cast<std::size_t>(tokens * layer_.hidden);
@@ -334,17 +344,26 @@ class Rank {
       row.relative_l2 = slowest(relative_l2(first, expected));
       row.repeatable = slowest(same ? 0 : 1) == 0;
       const Variant apart = variant == Variant::gather ? Variant::gather : Variant::serial;
-      const auto of_serial = [&](std::uint32_t stages) { return stages_of(apart, tokens, stages); };
-      const std::vector<double> times =
-          times_us({alone, whole, of_serial(ep::kAllStages), of_serial(ep::kRoute | ep::kProducts | ep::kSum),
-                    of_serial(ep::kRoute), of_serial(ep::kExchange), of_serial(ep::kProducts), of_serial(ep::kReturn),
-                    of_serial(ep::kSum)});
-      row.operator_us = times[0];
-      row.us = times[1];
-      row.serial_us = apart == Variant::serial ? times[2] : 0;
-      row.compute_us = times[3];
+      const auto of_serial = [&](std::uint32_t stages) {
+        return Timed{stages_of(apart, tokens, stages), (stages & (ep::kExchange | ep::kReturn)) != 0};
+      };
+      // Those with products stand together: behind the others a card has rested, and then computes a few percent faster. What the
+      // first of them, all on one stream, gains so makes `hidden` smaller.
+      const std::vector<double> times = times_us({of_serial(ep::kRoute),
+                                                  of_serial(ep::kExchange),
+                                                  of_serial(ep::kReturn),
+                                                  of_serial(ep::kSum),
+                                                  of_serial(ep::kAllStages),
+                                                  of_serial(ep::kRoute | ep::kProducts | ep::kSum),
+                                                  of_serial(ep::kProducts),
+                                                  {alone, false},
+                                                  {whole, true}});
       row.stages_us = {
-          {"route", times[4]}, {"exchange", times[5]}, {"products", times[6]}, {"return", times[7]}, {"sum", times[8]}};
+          {"route", times[0]}, {"exchange", times[1]}, {"return", times[2]}, {"sum", times[3]}, {"products", times[6]}};
+      row.serial_us = apart == Variant::serial ? times[4] : 0;
+      row.compute_us = times[5];
+      row.operator_us = times[7];
+      row.us = times[8];
       predict(variant, &row);
       if (rank_ == 0) {
         s_.report.rows.push_back(row);
@@ -386,7 +405,8 @@ class Rank {
   Device device_;
   DeviceInfo info_;
   cudaStream_t stream_ = nullptr;
-  ep::nccl::Comm comm_ = nullptr;
+  ep::nccl::Comm gather_comm_ = nullptr;
+  ep::nccl::Comm exchange_comm_ = nullptr;
   Geometry layer_;
   std::int64_t most_ = 0;
   std::vector<DeviceMemory> memory_;
@@ -424,11 +444,9 @@ void measure_ep(const EpBenchOptions& options, const Options& plan_options, EpBe
   report.machine = machine_with(value_or_raise(query_device({DeviceType::cuda, 0})));
   report.method = fmt::format(
       "a thread a GPU; each call as a CUDA graph, replayed up to {} times back to back on all ranks at once, the "
-      "slowest "
-      "rank's "
-      "time a replay, median of {} such batches in turn with the other calls' and stages'; no flush: the weights of a "
-      "call's experts are "
-      "larger than L2",
+      "slowest rank's time a replay (of what has no message in it, the slowest rank's in each replay), median of {} "
+      "such "
+      "batches in turn with the other calls' and stages'; no flush: the weights of a call's experts are larger than L2",
       options.runs, kBatches);
 
   workload::Workload row;
@@ -443,10 +461,12 @@ void measure_ep(const EpBenchOptions& options, const Options& plan_options, EpBe
   const std::vector<float> w2_scale = scales_of(blocks, workload::DrawStream::gemm2_weights_scale);
 
   std::barrier<> barrier(options.ranks);
-  std::array<Board, 4> boards;
-  std::vector<double> of_rank(static_cast<std::size_t>(options.ranks));
+  std::array<ep::ThreadBoard, 4> boards;
+  std::vector<std::vector<double>> of_rank(static_cast<std::size_t>(options.ranks));
   Shared shared{options, plan_options, report, done, inputs, w13_scale, w2_scale, *nccl, {}, barrier, boards, of_rank};
-  if (nccl->get_unique_id(&shared.id) != 0) throw RunError("ncclGetUniqueId failed");
+  for (ep::nccl::UniqueId& id : shared.ids) {
+    if (nccl->get_unique_id(&id) != 0) throw RunError("ncclGetUniqueId failed");
+  }
   std::vector<std::thread> threads;
   threads.reserve(static_cast<std::size_t>(options.ranks));
   for (std::int32_t rank = 0; rank < options.ranks; ++rank) {

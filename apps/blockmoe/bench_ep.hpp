@@ -5,11 +5,11 @@
 //   machine, date, commit, command, method, notes   as of bench
 //   ranks, nccl     GPUs, and NCCL's version
 //   fault           what the other ranks' check() said of a rank that did not call; "" where it was not tried
-//   rows[]: T (a rank), way, us (a call, the slowest rank), operator_us (one rank's operator on all ranks' tokens), over_us (the
-//           difference), stages_us {route, exchange, products, return, sum} each alone, predicted_us {route, exchange, products,
-//           return, total} by the cost model, relative_l2 (to one GPU with all experts, the worst rank), repeatable (the same bits
-//           twice); compute_us (route, products and sum with no message between them); of an exchange also serial_us (on one stream),
-//           hidden (1 - (us - compute_us) / (serial_us - compute_us))
+//   rows[]: T (a rank), way, us (a call, the slowest rank), operator_us (one rank's operator on all ranks' tokens, the slowest
+//           rank's in each replay), over_us (the difference), stages_us {route, exchange, products, return, sum} each alone,
+//           predicted_us {route, exchange, products, return, total} by the cost model, relative_l2 (to one GPU with all experts,
+//           the worst rank), repeatable (the same bits twice); compute_us (route, products and sum with no message between
+//           them); of an exchange also serial_us (on one stream), hidden (1 - (us - compute_us) / (serial_us - compute_us))
 #pragma once
 
 #include <cstdint>

@@ -88,7 +88,8 @@ void* pointer_of(std::int64_t number) {
 EpGroupRef make_ep_group(std::int64_t communicator, std::int64_t max_tokens, std::int64_t experts, std::int64_t hidden,
                          std::int64_t intermediate, std::int64_t local_experts, std::int64_t top_k,
                          std::int64_t n_group, std::int64_t topk_group, const std::string& device, std::int64_t backend,
-                         bool gate_first, std::int64_t max_sms, std::int64_t way, std::int64_t timeout_ms,
+                         bool gate_first, std::int64_t max_sms, std::int64_t max_local_picks, bool batch_invariant,
+                         std::int64_t way, std::int64_t timeout_ms,
                          const Optional<tvm::ffi::Array<std::int64_t>>& expert_map,
                          const tvm::ffi::Function& post_calls, const tvm::ffi::Function& read_calls) {
   const DeviceInfo info = device_named(device);
@@ -97,6 +98,8 @@ EpGroupRef make_ep_group(std::int64_t communicator, std::int64_t max_tokens, std
   options.backend = static_cast<Backend>(backend);
   options.gate_first = gate_first;
   options.max_sms = to_int32("max_sms", max_sms);
+  options.pruning.max_local_picks = to_int32("max_local_picks", max_local_picks);
+  options.batch_invariant = batch_invariant;
   EpOptions ep_options;
   ep_options.way = static_cast<EpWay>(way);
   ep_options.timeout_ms = to_int32("timeout", timeout_ms);

@@ -39,6 +39,11 @@ struct EpBoard {
   std::int64_t (*read)(void* context, std::int32_t rank) = nullptr;
 };
 
+/// ncclConfig_t's maxCTAs (ncclCommInitRankConfig) that suits the communicator of a group whose way is `exchange`. NCCL's kernels
+/// hold a multiprocessor a channel while they run beside the products; with this many their messages still stay behind them. Not for
+/// `gather`, where nothing runs beside a message and fewer channels make it longer; docs/expert-parallel.md has both
+inline constexpr std::int32_t kEpExchangeCtas = 16;
+
 struct EpOptions {
   std::uint32_t struct_size = sizeof(EpOptions);
   EpWay way = EpWay::automatic;
@@ -66,6 +71,8 @@ class BLOCKMOE_API EpGroup {
   /// `layer`: local_experts is L, of this rank; without a map every rank has E/N. `max_tokens`: the largest T of any rank,
   /// 1..2^24, the same on every rank. `nccl_comm`: an ncclComm_t of `device`, which must outlive the group. Every rank must call
   /// it; it waits for them, allocates a few KB on the device, makes a stream, and is no call to capture.
+  ///
+  /// `options`: pruning's min_weight_share must be 0; but for the backend, max_sms and max_threads the same on every rank.
   ///
   /// invalid_argument: a field is out of its range, or differs among the ranks; the message has both values. unsupported: no
   /// CUDA in this build, no NCCL here or one that is too old, no backend for this device. device_error: a rank did not come in

@@ -71,6 +71,7 @@ __global__ void __launch_bounds__(kUnpackThreads) unpack_records(const __grid_co
   const int here = static_cast<int>(all - first < kUnpackRecords ? all - first : kUnpackRecords);
   const auto record_at = [&](int i) { return p.records + (first + i) * p.layout.bytes; };
 
+  ptx::griddepcontrol_wait();
   for (int i = static_cast<int>(threadIdx.x); i < here * p.layout.top_k; i += kUnpackThreads) {
     const std::int64_t record = first + i / p.layout.top_k;
     const std::int32_t expert =
@@ -127,6 +128,7 @@ __global__ void __launch_bounds__(kSumThreads) sum_parts(const __grid_constant__
   if (i >= p.tokens * vectors) return;
   const std::int64_t token = i / vectors;
   const std::int64_t column = i % vectors * kColumnsAThread;
+  ptx::griddepcontrol_wait();
   float sum[kColumnsAThread] = {};
   for (std::int32_t rank = 0; rank < p.ranks; ++rank) {
     const float* const row = rank == p.me ? p.own + token * p.hidden
@@ -161,21 +163,24 @@ Error launch_pack(const RecordLayout& layout, const contract::Activations& activ
 }
 
 Error launch_unpack(const RecordLayout& layout, const Run& run, const OwnerTable& table, std::int32_t me,
-                    std::int32_t first_local, const void* records, float* scales, std::int32_t* ids, void* stream) {
+                    std::int32_t first_local, const void* records, float* scales, std::int32_t* ids, bool dependent,
+                    void* stream) {
   const TraceRange range("unpack records");
   LaunchShape shape;
   shape.grid = blocks_for(run.records(), kUnpackRecords);
   shape.block = kUnpackThreads;
+  shape.dependent = dependent;
   const UnpackParams p{layout, run, table, me, first_local, static_cast<const std::uint8_t*>(records), scales, ids};
   return launch_kernel("unpack_records", unpack_records, shape, static_cast<cudaStream_t>(stream), p);
 }
 
-Error launch_sum(const SumParams& params, void* stream) {
+Error launch_sum(const SumParams& params, bool dependent, void* stream) {
   if (params.tokens == 0) return {};
   const TraceRange range("sum parts");
   LaunchShape shape;
   shape.grid = blocks_for(params.tokens * (params.hidden / kColumnsAThread), kSumThreads);
   shape.block = kSumThreads;
+  shape.dependent = dependent;
   const bool f32 = params.output_type == contract::FloatType::f32;
   return launch_kernel("sum_parts", f32 ? sum_parts<float> : sum_parts<__nv_bfloat16>, shape,
                        static_cast<cudaStream_t>(stream), params);

@@ -19,11 +19,13 @@ Error launch_pack(const RecordLayout& layout, const contract::Activations& activ
                   const contract::RoutedPicks& picks, std::int64_t slots, void* records, bool dependent, void* stream);
 
 // records [M] -> scales [H/128, M], and ids [M, K]: first_local + the local number of each pick that rank `me` computes, or -1.
+// `dependent`: as above, of what brings the records.
 Error launch_unpack(const RecordLayout& layout, const Run& run, const OwnerTable& table, std::int32_t me,
-                    std::int32_t first_local, const void* records, float* scales, std::int32_t* ids, void* stream);
+                    std::int32_t first_local, const void* records, float* scales, std::int32_t* ids, bool dependent,
+                    void* stream);
 
 // output[t] = the sum of all ranks' parts of token t, in rank order, from 0: own [T, H] is rank `me`'s, back is the others'
-// (part_row()). Rounded once where the output is bf16.
+// (part_row()). Rounded once where the output is bf16. `dependent`: as above, of what brings the parts.
 struct SumParams {
   std::int64_t tokens = 0;
   std::int64_t hidden = 0;
@@ -36,6 +38,6 @@ struct SumParams {
   contract::FloatType output_type = contract::FloatType::bf16;
   std::int64_t output_pitch = 0;
 };
-Error launch_sum(const SumParams& params, void* stream);
+Error launch_sum(const SumParams& params, bool dependent, void* stream);
 
 }  // namespace blockmoe::kernels::expert_parallel

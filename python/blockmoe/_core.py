@@ -34,6 +34,7 @@ BACKENDS = {"auto": 0, "cpu": 1, "portable": 2, "hopper": 3, "blackwell": 4}
 
 POLICIES = {"auto": 0, "reference_b200": 1, "cutlass": 2, "trtllm": 3}
 EP_WAYS = {"auto": 0, "gather": 1, "exchange": 2}
+EP_EXCHANGE_CTAS = 16  # kEpExchangeCtas
 
 
 def policy_number(name: str) -> int:

@@ -16,6 +16,8 @@ _SHARED = (
     "n_group",
     "topk_group",
     "gate_first",
+    "max_local_picks",
+    "batch_invariant",
     "max_tokens",
     "way",
     "expert_map",

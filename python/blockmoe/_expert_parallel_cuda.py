@@ -19,6 +19,23 @@ class _UniqueId(ctypes.Structure):
     _fields_ = [("bytes", ctypes.c_ubyte * 128)]
 
 
+_UNDEFINED = -(2**31)  # NCCL_CONFIG_UNDEF_INT
+
+
+class _Config(ctypes.Structure):
+    """The beginning of ncclConfig_t. NCCL reads as many bytes as `size` says and chooses the rest itself."""
+
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("magic", ctypes.c_uint),
+        ("version", ctypes.c_uint),
+        ("blocking", ctypes.c_int),
+        ("cga_cluster_size", ctypes.c_int),
+        ("min_ctas", ctypes.c_int),
+        ("max_ctas", ctypes.c_int),
+    ]
+
+
 class CudaGroup:
     """EpGroup's part on a CUDA device.
 
@@ -44,6 +61,8 @@ class CudaGroup:
         backend: str,
         gate_first: bool,
         max_sms: int,
+        max_local_picks: int,
+        batch_invariant: bool,
     ) -> None:
         self._device = device
         self._timeout_ms = int(timeout.total_seconds() * 1000)
@@ -55,7 +74,7 @@ class CudaGroup:
             return int(ranks.said_at_once("calls", rank) or 0)
 
         self._handle = _core.make_ep_group(
-            _communicator(ranks, device),
+            _communicator(ranks, device, _core.EP_EXCHANGE_CTAS if way == "exchange" else _UNDEFINED),
             max_tokens,
             geometry["experts"],
             geometry["hidden"],
@@ -68,6 +87,8 @@ class CudaGroup:
             _core.backend_number(backend),
             gate_first,
             max_sms,
+            max_local_picks,
+            batch_invariant,
             _core.EP_WAYS[way],
             self._timeout_ms,
             expert_map,
@@ -124,7 +145,7 @@ class CudaLayer:
         return made if output is None else output
 
 
-def _communicator(ranks: Ranks, device: torch.device) -> int:
+def _communicator(ranks: Ranks, device: torch.device, max_ctas: int) -> int:
     """An ncclComm_t of all ranks, by the library that PyTorch has loaded. It lives as long as the process does."""
     nccl = ctypes.CDLL("libnccl.so.2")
 
@@ -139,7 +160,9 @@ def _communicator(ranks: Ranks, device: torch.device) -> int:
         ranks.say("ncclUniqueId", bytes(number).hex())
     number = _UniqueId.from_buffer_copy(bytes.fromhex(ranks.said("ncclUniqueId", 0)))
     communicator = ctypes.c_void_p()
-    nccl.ncclCommInitRank.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, _UniqueId, ctypes.c_int]
+    config = _Config(ctypes.sizeof(_Config), 0xCAFEBEEF, 22800, _UNDEFINED, _UNDEFINED, _UNDEFINED, max_ctas)
+    init = nccl.ncclCommInitRankConfig
+    init.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, _UniqueId, ctypes.c_int, ctypes.POINTER(_Config)]
     with torch.cuda.device(device):
-        require(nccl.ncclCommInitRank(ctypes.byref(communicator), ranks.size, number, ranks.rank), "ncclCommInitRank")
+        require(init(communicator, ranks.size, number, ranks.rank, config), "ncclCommInitRankConfig")
     return communicator.value or 0

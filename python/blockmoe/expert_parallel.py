@@ -43,7 +43,9 @@ class EpGroup:
         timeout: the longest that this rank waits for another, at set-up, in check(), and on the CPU for each of the three
             messages of a step.
         backend, max_sms, max_threads: *own*; as of Plan.
-        gate_first: as of Plan.
+        gate_first, batch_invariant: as of Plan.
+        max_local_picks: as of Plan, on each rank. There is no min_weight_share: it is a share of all of a token's picks, and a rank
+            knows its own alone.
 
     Raises:
         ValueError: an argument is none that a Plan takes; or differs from another rank's: then the message has both values and
@@ -70,6 +72,8 @@ class EpGroup:
         gate_first: bool = False,
         max_sms: int = 0,
         max_threads: int = 0,
+        max_local_picks: int = 0,
+        batch_invariant: bool = False,
     ) -> None:
         place = torch.device(str(device))
         if place.type not in ("cpu", "cuda"):
@@ -92,12 +96,13 @@ class EpGroup:
             "topk_group": topk_group,
         }
         geometry: dict[str, Any] = {**shared, "local_experts": len(held)}
-        options: dict[str, Any] = {"backend": backend, "gate_first": gate_first, "max_sms": max_sms}
+        agreed = {"gate_first": gate_first, "max_local_picks": max_local_picks, "batch_invariant": batch_invariant}
+        options: dict[str, Any] = {"backend": backend, "max_sms": max_sms, **agreed}
         # Before the other ranks are asked: what is wrong with these numbers themselves.
         plan = Plan(max_tokens * size, place, **geometry, **options, max_threads=max_threads)
         description: dict[str, Any] = {
             **shared,
-            "gate_first": gate_first,
+            **agreed,
             "version": __version__,
             "device": place.type,
             "max_tokens": max_tokens,

@@ -28,7 +28,7 @@ Result<Functions> find_all() {
   };
   find(f.get_version, "ncclGetVersion");
   find(f.get_unique_id, "ncclGetUniqueId");
-  find(f.comm_init_rank, "ncclCommInitRank");
+  find(f.comm_init_rank_config, "ncclCommInitRankConfig");
   find(f.comm_destroy, "ncclCommDestroy");
   find(f.comm_abort, "ncclCommAbort");
   find(f.comm_get_async_error, "ncclCommGetAsyncError");

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "blockmoe/status.hpp"
 
@@ -23,11 +24,23 @@ struct UniqueId {
   char bytes[128];
 };
 
+/// The beginning of ncclConfig_t. NCCL reads as many bytes as `size` says and chooses the rest itself.
+struct Config {
+  static constexpr int kUndefined = std::numeric_limits<int>::min();
+  std::size_t size = sizeof(Config);
+  unsigned magic = 0xcafebeef;
+  unsigned version = kLeastVersion;
+  int blocking = kUndefined;
+  int cga_cluster_size = kUndefined;
+  int min_ctas = kUndefined;
+  int max_ctas = kUndefined;
+};
+
 // The functions, each under its name without "nccl".
 struct Functions {
   Code (*get_version)(int* version) = nullptr;
   Code (*get_unique_id)(UniqueId*) = nullptr;
-  Code (*comm_init_rank)(Comm*, int ranks, UniqueId, int rank) = nullptr;
+  Code (*comm_init_rank_config)(Comm*, int ranks, UniqueId, int rank, Config*) = nullptr;
   Code (*comm_destroy)(Comm) = nullptr;
   Code (*comm_abort)(Comm) = nullptr;
   Code (*comm_get_async_error)(Comm, Code*) = nullptr;
@@ -42,6 +55,12 @@ struct Functions {
   Code (*group_start)() = nullptr;
   Code (*group_end)() = nullptr;
   const char* (*get_error_string)(Code) = nullptr;
+
+  Code make_comm(Comm* comm, int ranks, const UniqueId& id, int rank, int max_ctas = Config::kUndefined) const {
+    Config config;
+    config.max_ctas = max_ctas;
+    return comm_init_rank_config(comm, ranks, id, rank, &config);
+  }
 };
 
 /// `unsupported` where libnccl.so.2 is not found, is older than kLeastVersion or lacks one of them. Loaded once a process.

@@ -11,6 +11,7 @@ using api::join;
 
 std::array<Agreed, kAgreed> agreed_fields(const api::PlanRequest& layer, const EpOptions& options) {
   const contract::Geometry& g = layer.geometry;
+  const Options& o = layer.options;
   return {{{"layer.experts", g.experts},
            {"layer.hidden", g.hidden},
            {"layer.intermediate", g.intermediate},
@@ -22,7 +23,14 @@ std::array<Agreed, kAgreed> agreed_fields(const api::PlanRequest& layer, const E
            {"ep_options.pieces", options.pieces},
            {"ep_options.serial", options.serial},
            {"ep_options.expert_map, given (1) or not (0)", options.expert_map == nullptr ? 0 : 1},
-           {"options.gate_first", layer.options.gate_first ? 1 : 0},
+           {"options.gate_first", o.gate_first ? 1 : 0},
+           {"options.pruning.max_local_picks", o.pruning.max_local_picks},
+           {"options.batch_invariant", o.batch_invariant ? 1 : 0},
+           {"options.policy", static_cast<std::int64_t>(o.policy)},
+           {"options.no_trtllm_gemm1", o.no_trtllm_gemm1},
+           {"options.no_trtllm_gemm2", o.no_trtllm_gemm2},
+           {"options.mma_gemm2_m_threshold", o.mma_gemm2_m_threshold},
+           {"options.trtllm_gemm2_m_threshold", o.trtllm_gemm2_m_threshold},
            // Last: without a map every rank has as many.
            {"layer.local_experts", options.expert_map == nullptr ? g.local_experts : 0}}};
 }

@@ -18,6 +18,7 @@
 #include "ep/buffers.hpp"
 #include "ep/expert_map.hpp"
 #include "ep/nccl.hpp"
+#include "ep/thread_board.hpp"
 #include "expert_parallel/records.h"
 #include "gates.hpp"
 #include "gpu_test.hpp"
@@ -249,7 +250,7 @@ class Shares {
       float* const scales = s.scales.get() + call.first_record * g.hidden_blocks();
       std::int32_t* const ids = s.local_ids.get() + call.first_record * g.top_k;
       EXPECT_TRUE(records::launch_unpack(layout_, call.run, {begin_.get(), owners_.get()}, rank,
-                                         sharing_.offset_of(rank), input, scales, ids, nullptr)
+                                         sharing_.offset_of(rank), input, scales, ids, false, nullptr)
                       .ok());
       contract::Activations a;
       a.tokens = count;
@@ -290,7 +291,7 @@ class Shares {
     p.back = s.back.get();
     p.output = s.call.activations.output;
     p.output_pitch = s.call.activations.output_pitch;
-    EXPECT_TRUE(records::launch_sum(p, nullptr).ok());
+    EXPECT_TRUE(records::launch_sum(p, false, nullptr).ok());
     return s.call.output();
   }
 
@@ -347,20 +348,6 @@ TEST_F(ExpertParallelTest, a_nan_on_one_rank_reaches_its_token_alone) {
 
 // ---- whole groups
 
-struct Board {
-  std::array<std::atomic<std::int64_t>, 8> calls{};
-
-  EpBoard board() {
-    return {this,
-            [](void* self, std::int32_t rank, std::int64_t begun) {
-              static_cast<Board*>(self)->calls[static_cast<std::size_t>(rank)] = begun;
-            },
-            [](void* self, std::int32_t rank) -> std::int64_t {
-              return static_cast<Board*>(self)->calls[static_cast<std::size_t>(rank)];
-            }};
-  }
-};
-
 class GroupTest : public GpuTest {
  protected:
   void SetUp() override {
@@ -384,7 +371,7 @@ class GroupTest : public GpuTest {
       threads.emplace_back([&, rank] {
         ASSERT_EQ(cudaSuccess, cudaSetDevice(rank));
         ep::nccl::Comm comm = nullptr;
-        ASSERT_EQ(0, nccl_->comm_init_rank(&comm, ranks, id, rank));
+        ASSERT_EQ(0, nccl_->make_comm(&comm, ranks, id, rank));
         if (body(rank, comm)) nccl_->comm_destroy(comm);
       });
     }
@@ -506,7 +493,7 @@ TEST_F(GroupTest, two_ranks_give_the_rows_of_one_with_every_expert) {
         SCOPED_TRACE(std::string(sharing.name) + " on " + std::string(name_of(path)));
         ASSERT_EQ(cudaSuccess, cudaSetDevice(0));
         const std::vector<std::uint16_t> expected = output_of(all, path);
-        Board board;
+        ep::ThreadBoard board;
         EpOptions options;
         options.serial = serial;
         options.board = board.board();
@@ -535,6 +522,19 @@ TEST_F(GroupTest, ranks_that_disagree_are_told_both_values) {
   for (const std::string& message : messages) {
     EXPECT_EQ(message, "layer.hidden: 512 on rank 0, 640 on rank 1, expected the same on every rank");
   }
+  on_ranks(2, [&](std::int32_t rank, ep::nccl::Comm comm) {
+    contract::Geometry g = geometry_of_all();
+    g.local_experts = 16;
+    Options options;
+    options.batch_invariant = rank == 1;
+    const auto group =
+        EpGroup::create(public_of(g), 16, query_device({DeviceType::cuda, rank}).value(), comm, EpOptions(), options);
+    messages[static_cast<std::size_t>(rank)] = group.status().message();
+    return true;
+  });
+  for (const std::string& message : messages) {
+    EXPECT_EQ(message, "options.batch_invariant: 0 on rank 0, 1 on rank 1, expected the same on every rank");
+  }
 }
 
 TEST_F(GroupTest, a_wrong_offset_is_named) {
@@ -553,7 +553,7 @@ TEST_F(GroupTest, a_wrong_offset_is_named) {
 }
 
 TEST_F(GroupTest, a_rank_that_never_comes_is_named) {
-  Board board;
+  ep::ThreadBoard board;
   std::string message;
   on_ranks(2, [&](std::int32_t rank, ep::nccl::Comm comm) {
     if (rank == 1) return true;
@@ -573,7 +573,7 @@ TEST_F(GroupTest, a_rank_that_never_comes_is_named) {
 TEST_F(GroupTest, a_rank_that_does_not_call_is_named_and_nothing_hangs) {
   const Sharing sharing{"", {4, 4}, {}, 0};
   const Layer all = layer_of(8, 3);
-  Board board;
+  ep::ThreadBoard board;
   std::string message;
   std::atomic<bool> over = false;
   on_ranks(2, [&](std::int32_t rank, ep::nccl::Comm comm) {

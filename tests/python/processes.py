@@ -35,6 +35,7 @@ class Ended:
     result: Any = None
     error: BaseException | None = None
     seconds: float = 0.0  # of the body
+    left: bool = False  # with_cuda: its process then ended by itself, nothing of the driver's or NCCL's in its way
 
 
 def run_ranks(
@@ -67,7 +68,10 @@ def run_ranks(
             ended.append(receiver.recv() if heard else Ended(error=TimeoutError("the rank did not end")))
         except EOFError:
             ended.append(Ended())
-    for process, _ in ranks:
+    for rank, (process, _) in enumerate(ranks):
+        if with_cuda and rank != lost:
+            process.join(max(0.0, deadline - time.monotonic()))
+            ended[rank].left = process.exitcode is not None
         process.kill()  # one that never calls, or stands still
         process.join()
     return ended

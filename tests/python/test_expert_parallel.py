@@ -124,6 +124,20 @@ def test_the_ranks_rows_are_those_of_one_process_with_gate_rows_first():
     check_rows([6, 3], None, gate_first=True)
 
 
+def test_each_rank_keeps_as_many_picks_as_it_is_told():
+    layer, tokens, most = random_layer(9), [5, 4], {"max_local_picks": 1}
+    ways = results_of(run_ranks(2, run_both_ways, layer, tokens, None, most))
+    halves = [
+        dataclasses.replace(layer, local_expert_offset=first, **{name: getattr(layer, name)[first : first + 8] for name in TENSORS[4:]})
+        for first in (0, 8)
+    ]
+    expected = sum(bits_as_values(blockmoe.fused_moe(**arguments(NumPy(), half), **layer.routing, **most)) for half in halves)
+    for way in range(2):
+        rows = np.concatenate([rank[way][0] for rank in ways])
+        assert relative_error(bits_as_values(rows), expected) < GATE_CPU
+    assert relative_error(expected, one_process(layer)) > 10 * GATE_CPU
+
+
 def check_rows(tokens, maps, hosts=None, **options):
     layer = random_layer(sum(tokens), seed=len(tokens))
     up_first = dataclasses.replace(layer)
@@ -246,12 +260,48 @@ def test_the_rows_of_ranks_on_gpus_are_the_references(tokens, maps):
         assert relative_error(bits_as_values(first), reference(layer)) < GATE_CUDA
 
 
+def lose_rank_1(rank, layer, when):
+    """A step of both ranks, then one that rank 0 waits for alone."""
+    device = f"cuda:{rank}"
+    torch.cuda.set_device(rank)
+    group = made_group(rank, device=device, timeout=TIMEOUT)
+    one = bound_layer(rank, layer, group, device=device)
+    step = [tensor.to(device) for tensor in step_of(layer, 4 * rank, 4 * rank + 4)]
+    one.run(*step)
+    group.check()
+    if rank == 1:
+        if when == "while_the_other_waits_on_the_gpu":
+            time.sleep(1)
+        die()
+    if when == "before_the_other_calls":
+        time.sleep(1)
+    one.run(*step)
+    try:
+        group.check()
+    except RankError:
+        torch.cuda.synchronize()  # the device goes on
+        with pytest.raises(RuntimeError, match="its communicator was aborted"):
+            one.run(*step)
+        raise
+
+
+@pytest.mark.parametrize("when", ["before_the_other_calls", "while_the_other_waits_on_the_gpu"])
+def test_a_rank_on_a_gpu_whose_process_is_killed_is_named_and_nothing_hangs(when):
+    if torch.cuda.device_count() < 2:
+        pytest.skip(f"2 CUDA devices are needed, {torch.cuda.device_count()} here")
+    survivor = run_ranks(2, lose_rank_1, random_layer(8), when, lost=1, with_cuda=True)[0]
+    print(f"{survivor.error!r} after {survivor.seconds:.1f} s of the body, set-up included")
+    assert isinstance(survivor.error, RankError), survivor
+    assert "rank 1 has begun 2 calls, expected 3" in str(survivor.error)
+    assert survivor.left
+
+
 def test_the_librarys_group_says_what_it_can_not_connect():
     sizes = (4, 16, 256, 128, 8, 4, 4, 2)
     with pytest.raises(ValueError, match="^device: (cpu|this build)"):
-        _core.make_ep_group(1, *sizes, "cpu", 0, False, 0, 0, 1000, [0, 1], lambda calls: None, lambda rank: 0)
+        _core.make_ep_group(1, *sizes, "cpu", 0, False, 0, 0, False, 0, 1000, [0, 1], lambda calls: None, lambda rank: 0)
     with pytest.raises(ValueError, match="^expert_map: 4294967296, expected a number of 32 bits"):
-        _core.make_ep_group(1, *sizes, "cpu", 0, False, 0, 0, 1000, [2**32], lambda calls: None, lambda rank: 0)
+        _core.make_ep_group(1, *sizes, "cpu", 0, False, 0, 0, False, 0, 1000, [2**32], lambda calls: None, lambda rank: 0)
 
 
 # ---- a NaN stays where it is
@@ -298,6 +348,8 @@ MISMATCHES = {
     "n_group": ([{}, {"n_group": 2}], "n_group: 2 on rank 1, expected 4 as on rank 0"),
     "topk_group": ([{}, {"topk_group": 1}], "topk_group: 1 on rank 1, expected 2 as on rank 0"),
     "gate_first": ([{}, {"gate_first": True}], "gate_first: True on rank 1, expected False as on rank 0"),
+    "max_local_picks": ([{}, {"max_local_picks": 2}], "max_local_picks: 2 on rank 1, expected 0 as on rank 0"),
+    "batch_invariant": ([{"batch_invariant": True}, {}], "batch_invariant: False on rank 1, expected True as on rank 0"),
     "max_tokens": ([{}, {"max_tokens": 9}], "max_tokens: 9 on rank 1, expected 64 as on rank 0"),
     "way": ([{}, {"way": "gather"}], "way: gather on rank 1, expected auto as on rank 0"),
     "map_of_one_rank": ([{}, {"expert_map": range(8)}], "expert_map: given on rank 1, expected none as on rank 0"),
@@ -336,7 +388,9 @@ def test_a_refused_option_is_named(options, message):
 def bind_elsewhere(rank):
     layer = random_layer(0)
     weights = [torch.from_numpy(getattr(layer, name)[:8]) for name in TENSORS[4:]]
-    made_group(rank).bind(blockmoe.Weights(*weights, local_expert_offset=3))
+    group = made_group(rank)
+    torch.distributed.barrier()  # neither leaves while the other still connects
+    group.bind(blockmoe.Weights(*weights, local_expert_offset=3))
 
 
 def test_weights_of_another_offset_are_refused():

@@ -155,6 +155,39 @@ TEST(EpSetup, what_differs_is_named_with_both_values) {
             "ep_options.way: 0 on rank 0, 2 on rank 1, expected the same on every rank");
 }
 
+TEST(EpSetup, every_option_that_moves_a_bit_must_agree) {
+  struct Case {
+    void (*change)(Options&);
+    const char* message;
+  };
+  const Case cases[] = {
+      {[](Options& o) { o.gate_first = true; }, "options.gate_first: 0 on rank 0, 1 on rank 1"},
+      {[](Options& o) { o.pruning.max_local_picks = 3; }, "options.pruning.max_local_picks: 0 on rank 0, 3 on rank 1"},
+      {[](Options& o) { o.batch_invariant = true; }, "options.batch_invariant: 0 on rank 0, 1 on rank 1"},
+      {[](Options& o) { o.policy = Policy::trtllm; }, "options.policy: 0 on rank 0, 3 on rank 1"},
+      {[](Options& o) { o.no_trtllm_gemm1 = 1; }, "options.no_trtllm_gemm1: 0 on rank 0, 1 on rank 1"},
+      {[](Options& o) { o.no_trtllm_gemm2 = 1; }, "options.no_trtllm_gemm2: 0 on rank 0, 1 on rank 1"},
+      {[](Options& o) { o.mma_gemm2_m_threshold = 7; }, "options.mma_gemm2_m_threshold: 0 on rank 0, 7 on rank 1"},
+      {[](Options& o) { o.trtllm_gemm2_m_threshold = 9; },
+       "options.trtllm_gemm2_m_threshold: 0 on rank 0, 9 on rank 1"},
+  };
+  const auto describe = [](const Options& options) {
+    api::PlanRequest layer;
+    layer.options = options;
+    ep::Description description;
+    const auto fields = ep::agreed_fields(layer, EpOptions());
+    for (std::size_t i = 0; i < fields.size(); ++i) description.agreed[i] = fields[i].value;
+    return description;
+  };
+  const auto names = ep::agreed_fields(api::PlanRequest(), EpOptions());
+  for (const Case& one : cases) {
+    Options other;
+    one.change(other);
+    EXPECT_EQ(ep::check_agreement({describe(Options()), describe(other)}, names).message(),
+              one.message + std::string(", expected the same on every rank"));
+  }
+}
+
 TEST(EpSetup, the_board_says_who_is_behind) {
   std::map<std::int32_t, std::int64_t> begun = {{0, 4}, {1, 3}, {2, 4}, {3, 0}};
   EpBoard board;
@@ -221,6 +254,12 @@ TEST(EpGroupCreate, says_what_is_missing_before_it_waits_for_anybody) {
   options.board.read = [](void*, std::int32_t) -> std::int64_t { return 0; };
   EXPECT_EQ(EpGroup::create(layer, 16, gpu, nullptr, options).status().message(),
             "ep_options.board: no post, expected both or neither");
+  Options pruned;
+  pruned.pruning.min_weight_share = 0.25F;
+  EXPECT_EQ(
+      EpGroup::create(layer, 16, gpu, nullptr, EpOptions(), pruned).status().message(),
+      "options.pruning.min_weight_share: 0.25, expected 0 (a share is of all of a token's picks, and a rank of a group "
+      "knows its own alone)");
   EXPECT_EQ(EpGroup::create(layer, 16, query_device({}).value(), nullptr).status().message(),
             "device: cpu, and NCCL connects CUDA devices");
 #else
