@@ -38,10 +38,6 @@ __device__ __forceinline__ void multiply_part(float (&partial)[kWidth / 2], std:
   }
   ptx::wgmma_commit_group();
 }
-template <int kWidth>
-__device__ __forceinline__ void multiply_block(float (&partial)[kWidth / 2], std::uint64_t a, std::uint64_t b) {
-  multiply_part<kWidth, 1>(partial, a, b, 0);
-}
 
 // One warpgroup: `k_blocks` K blocks of a swapped tile into its accumulators. Two partials are in flight at once, and the
 // column scales are read once for both boxes: registers allow that up to 80 columns.

@@ -2,6 +2,7 @@
 #include "hopper_device.h"
 #include "ptx/cp_async.h"
 #include "ptx/fence.h"
+#include "ptx/ldmatrix.h"
 #include "ptx/wgmma.h"
 
 namespace blockmoe::test {
@@ -37,12 +38,24 @@ __global__ void multiply_once(const std::uint8_t* a, const std::uint8_t* b, cons
   ptx::fence_proxy_async_shared();
   __syncthreads();
 
+  constexpr int kSteps = kDepth / ptx::kKOfWgmma;
+  std::uint32_t rows[kSteps][4];
+  const int lane = thread % 32;
+#pragma unroll
+  for (int k = 0; k < kSteps; ++k) {
+    ptx::ldmatrix_x4(rows[k], tile_a + place(thread / 32 * 16 + lane % 16, 2 * k + lane / 16));
+  }
   float sum[kWidth / 2];
   ptx::pin_registers(sum);
   ptx::wgmma_fence();
   const std::uint64_t from_a = ptx::k_major_descriptor(tile_a), from_b = ptx::k_major_descriptor(tile_b);
-  for (int k = 0; k < kDepth / ptx::kKOfWgmma; ++k) {
-    ptx::WgmmaE4m3<kWidth>::issue(sum, from_a + k * ptx::kKStep, from_b + k * ptx::kKStep, k != 0);
+#pragma unroll
+  for (int k = 0; k < kSteps; ++k) {
+    if constexpr (kWidth == 128) {  // A from registers, as the kernels have it there
+      ptx::WgmmaE4m3FromRegisters<kWidth>::issue(sum, rows[k], from_b + k * ptx::kKStep, k != 0);
+    } else {
+      ptx::WgmmaE4m3<kWidth>::issue(sum, from_a + k * ptx::kKStep, from_b + k * ptx::kKStep, k != 0);
+    }
   }
   ptx::wgmma_commit_group();
   ptx::wgmma_wait_group<0>();
