@@ -1,6 +1,6 @@
 // gemm2.cpp: the second product of each expert's rows.
 //
-//   inter          [max_rows, I]      e4m3      inter_scale [I/128, max_rows]  f32
+//   inter          [max_rows, t, I]   e4m3      inter_scale [I/128, max_rows, t]  f32, t terms a value
 //   w2             [L, H, I]          e4m3      w2_scale    [L, H/128, I/128]  f32
 //   expert_output  [max_rows, H]      f32 out
 //
@@ -17,12 +17,17 @@ namespace {
 void multiply(const Call& call, const RowBlock& block, std::int64_t first_column, int columns, Tile& tile) {
   const contract::Geometry& g = call.geometry;
   const Buffers& b = call.buffers;
-  for (std::int32_t r = 0; r < block.count; ++r) tile.set_row(r, b.inter + (block.first + r) * g.intermediate);
+  for (std::int32_t r = 0; r < block.count; ++r) {
+    tile.set_row(r, b.inter + (block.first + r) * b.terms * g.intermediate);
+  }
 
   const std::int64_t first_row = block.expert * g.hidden + first_column;
   for (std::int64_t k = 0; k < g.intermediate_blocks(); ++k) {
     tile.load_activations(k);
-    std::copy_n(b.inter_scale + k * call.sizes.max_rows + block.first, block.count, tile.activation_scales());
+    const float* const scales = b.inter_scale + (k * call.sizes.max_rows + block.first) * b.terms;
+    for (int term = 0; term < b.terms; ++term) {
+      for (std::int32_t r = 0; r < block.count; ++r) tile.activation_scales(term)[r] = scales[r * b.terms + term];
+    }
     for (int column = 0; column < columns; column += kBlock) {
       const std::int64_t row = first_row + column;
       const float scale = call.weights.w2_scale[row / kBlock * g.intermediate_blocks() + k];
@@ -41,7 +46,7 @@ void gemm2(const Call& call, const Chunk& chunk) {
     const std::int64_t first_column = unit % column_units * kColumns;
     const int columns = static_cast<int>(std::min<std::int64_t>(kColumns, hidden - first_column));
     const Scratch scratch = call.buffers.scratch_of(thread, call.products);
-    Tile tile(call.products, scratch, block.count);
+    Tile tile(call.products, scratch, block.count, call.buffers.terms, call.geometry.intermediate);
     multiply(call, block, first_column, columns, tile);
     for (std::int32_t r = 0; r < block.count; ++r) {
       std::copy_n(tile.acc(r), columns, call.buffers.expert_output + (block.first + r) * hidden + first_column);

@@ -8,10 +8,11 @@
 
 namespace blockmoe::cpu {
 
-/// acc of `rows` rows starts at zero; AMX tiles are configured while it lives.
+/// acc of `rows` rows starts at zero; AMX tiles are configured while it lives. Activations may be sums of `terms` terms, the second
+/// `term_pitch` bytes behind the first: each has scales of its own, and a panel is decoded once for both.
 class Tile {
  public:
-  Tile(const Products& products, const Scratch& scratch, std::int32_t rows);
+  Tile(const Products& products, const Scratch& scratch, std::int32_t rows, int terms = 1, std::int64_t term_pitch = 0);
   ~Tile() { products_.leave(); }
   Tile(const Tile&) = delete;
   Tile& operator=(const Tile&) = delete;
@@ -21,7 +22,7 @@ class Tile {
 
   /// Begins a step: K block `k` of the activations. The caller sets every row's activation_scales() for it.
   void load_activations(std::int64_t k);
-  float* activation_scales() { return scratch_.activation_scales; }
+  float* activation_scales(int term = 0) { return scratch_.activation_scales + std::int64_t{term} * kRowBlock; }
 
   /// Multiplies by 128 weight rows (row n at codes + n * pitch, at this K block) into columns column..column + 127.
   void multiply_add(const std::uint8_t* codes, std::int64_t pitch, float weight_scale, int column);
@@ -33,6 +34,12 @@ class Tile {
   const Products& products_;
   const Scratch& scratch_;
   std::int32_t rows_;
+  int terms_;
+  std::int64_t term_pitch_;
+
+  std::byte* activations(int term) const {
+    return scratch_.activations + term * (kRowBlock * static_cast<std::int64_t>(products_.activation_bytes));
+  }
 };
 
 }  // namespace blockmoe::cpu
