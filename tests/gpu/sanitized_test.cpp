@@ -138,7 +138,7 @@ void check(const Layer& layer, const kernels::plan::Sizes& sizes) {
     const DeviceCall call(layer);
     run_call_in_fresh_memory(call, layer.geometry(), path, sizes);
     const auto output = call.output();
-    const verify::Gates gates = sizes.terms > 1 ? two_term_gates_of_narrow_layers(path) : gates_of_narrow_layers(path);
+    const verify::Gates gates = sizes.terms > 1 ? two_term_gates_of_narrow_layers() : gates_of_narrow_layers(path);
     const auto result = verify::compare(oracle, output.data(), layer.output_pitch(), {}, gates);
     EXPECT_TRUE(result.within_gates) << result.fault;
   }
