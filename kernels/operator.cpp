@@ -67,7 +67,7 @@ const char* name_of(plan::RowType type) {
   return "";
 }
 
-std::string explain_intermediate(const Request& request) {
+const char* explain_intermediate(const Request& request) {
   if (request.intermediate_type == contract::IntermediateType::e4m3) return "";
   return "intermediate: e4m3x2, a code and one of what it leaves over; gemm2 sums both products, rows in f32 at every "
          "T\n";

@@ -84,19 +84,26 @@ struct Gemm1 {
     }
     ptx::named_barrier_sync(kMultiplyBarrier, kMultiplyThreads);
 
-#pragma unroll 1
-    for (int term = 0; term < params.terms; ++term) {
+    const auto stage = [&](auto&& code_of) {
 #pragma unroll
       for (int j = 0; j < kWidth / 8; ++j) {
         const float2 inverse = *reinterpret_cast<const float2*>(&smem.inverse[8 * j + column]);
 #pragma unroll
         for (int i = 4 * j; i < 4 * j + 4; ++i) {
           const int n = 8 * j + column + i % 2;
-          const float inverse_of_row = i % 2 == 0 ? inverse.x : inverse.y;
-          std::uint8_t code = contract::requantise(value[i], inverse_of_row);
-          if (term > 0) code = contract::requantise_residual(value[i], inverse_of_row, code);
-          smem.staging[n * kStagedRowBytes + row + i % 4 / 2 * 8] = code;
+          smem.staging[n * kStagedRowBytes + row + i % 4 / 2 * 8] =
+              code_of(value[i], i % 2 == 0 ? inverse.x : inverse.y);
         }
+      }
+    };
+#pragma unroll 1
+    for (int term = 0; term < params.terms; ++term) {
+      if (term == 0) {
+        stage([](float x, float inverse) { return contract::requantise(x, inverse); });
+      } else {
+        stage([](float x, float inverse) {
+          return contract::requantise_residual(x, inverse, contract::requantise(x, inverse));
+        });
       }
       ptx::named_barrier_sync(kMultiplyBarrier, kMultiplyThreads);
 
@@ -139,18 +146,25 @@ struct Gemm1 {
       const int row = own.lane / 4 + 8 * half;
       if (own.lane % 4 == 0 && row < own.rows) store_scale(params, tile, own.first_row + row, scale.scale);
     }
-#pragma unroll 1
-    for (int term = 0; term < params.terms; ++term) {
+    const auto stage = [&](auto&& codes_of) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         std::uint8_t* const staged = own.staging + (own.lane / 4 + 8 * half) * kStagedRowBytes + own.lane % 4 * 2;
 #pragma unroll
         for (int j = 0; j < kBoxRows / 8; ++j) {
           const float* const two = &value[4 * j + 2 * half];
-          std::uint16_t codes = contract::requantise_pair(two[0], two[1], inverse[half]);
-          if (term > 0) codes = contract::requantise_residual_pair(two[0], two[1], inverse[half], codes);
-          *reinterpret_cast<std::uint16_t*>(staged + 8 * j) = codes;
+          *reinterpret_cast<std::uint16_t*>(staged + 8 * j) = codes_of(two[0], two[1], inverse[half]);
         }
+      }
+    };
+#pragma unroll 1
+    for (int term = 0; term < params.terms; ++term) {
+      if (term == 0) {
+        stage([](float x, float y, float inverse) { return contract::requantise_pair(x, y, inverse); });
+      } else {
+        stage([](float x, float y, float inverse) {
+          return contract::requantise_residual_pair(x, y, inverse, contract::requantise_pair(x, y, inverse));
+        });
       }
       own.store(params.inter + term * params.intermediate + tile.weight_tile * kBoxRows,
                 static_cast<std::int64_t>(params.intermediate) * params.terms);

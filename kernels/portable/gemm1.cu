@@ -145,15 +145,10 @@ __device__ void finish_gemm1(const Gemm1Params& p, const Tile& tile, const Sums&
       const std::int64_t out = tile.row_begin + row;
       BLOCKMOE_CHECK(out >= 0 && out < p.row_capacity);
       const contract::BlockScale scale = contract::block_scale(amax[u][j]);
-      std::uint32_t codes = 0, residuals = 0;
+      std::uint32_t codes = 0;
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
-        const std::uint8_t code = contract::requantise(values[u][j][c], scale.inverse);
-        codes |= static_cast<std::uint32_t>(code) << (8 * c);
-        if (p.inter_terms > 1) {
-          const std::uint8_t residual = contract::requantise_residual(values[u][j][c], scale.inverse, code);
-          residuals |= static_cast<std::uint32_t>(residual) << (8 * c);
-        }
+        codes |= static_cast<std::uint32_t>(contract::requantise(values[u][j][c], scale.inverse)) << (8 * c);
       }
       const int column = tile.column * kBlockColumns + warp * 16 + column_of(lane, 0, 0);
       BLOCKMOE_CHECK(column >= 0 && column + 4 <= p.intermediate);
@@ -163,6 +158,13 @@ __device__ void finish_gemm1(const Gemm1Params& p, const Tile& tile, const Sums&
       *reinterpret_cast<std::uint32_t*>(to) = codes;
       if (has_scale) scale_to[0] = scale.scale;
       if (p.inter_terms > 1) {
+        std::uint32_t residuals = 0;
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          const auto code = static_cast<std::uint8_t>(codes >> (8 * c));
+          residuals |= static_cast<std::uint32_t>(contract::requantise_residual(values[u][j][c], scale.inverse, code))
+                       << (8 * c);
+        }
         *reinterpret_cast<std::uint32_t*>(to + p.intermediate) = residuals;
         if (has_scale) scale_to[1] = contract::residual_scale(scale.scale);
       }

@@ -126,7 +126,8 @@ TEST(Requantise, a_residual_never_saturates_and_is_zero_where_a_code_is_exact) {
     if (std::isnan(value)) continue;
     EXPECT_EQ(requantise_residual(value, inverse, requantise(value, inverse)) & 0x7f, 0) << code;
   }
-  for (float value = -kE4m3Max; value <= kE4m3Max; value += 0x1p-7F) {
+  for (int step = -448 * 128; step <= 448 * 128; ++step) {
+    const float value = static_cast<float>(step) / 128.0F;
     const float residual = e4m3_decode(requantise_residual(value, inverse, requantise(value, inverse)));
     ASSERT_LE(std::abs(residual), 256.0F) << value;
   }
