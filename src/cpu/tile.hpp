@@ -8,11 +8,10 @@
 
 namespace blockmoe::cpu {
 
-/// acc of `rows` rows starts at zero; AMX tiles are configured while it lives. Activations may be sums of `terms` terms, the second
-/// `term_pitch` bytes behind the first: each has scales of its own, and a panel is decoded once for both.
+/// acc of `rows` rows starts at zero; AMX tiles are configured while it lives.
 class Tile {
  public:
-  Tile(const Products& products, const Scratch& scratch, std::int32_t rows, int terms = 1, std::int64_t term_pitch = 0);
+  Tile(const Products& products, const Scratch& scratch, std::int32_t rows);
   ~Tile() { products_.leave(); }
   Tile(const Tile&) = delete;
   Tile& operator=(const Tile&) = delete;
@@ -22,7 +21,7 @@ class Tile {
 
   /// Begins a step: K block `k` of the activations. The caller sets every row's activation_scales() for it.
   void load_activations(std::int64_t k);
-  float* activation_scales(int term = 0) { return scratch_.activation_scales + std::int64_t{term} * kRowBlock; }
+  float* activation_scales() { return scratch_.activation_scales; }
 
   /// Multiplies by 128 weight rows (row n at codes + n * pitch, at this K block) into columns column..column + 127.
   void multiply_add(const std::uint8_t* codes, std::int64_t pitch, float weight_scale, int column);
@@ -34,12 +33,6 @@ class Tile {
   const Products& products_;
   const Scratch& scratch_;
   std::int32_t rows_;
-  int terms_;
-  std::int64_t term_pitch_;
-
-  std::byte* activations(int term) const {
-    return scratch_.activations + term * (kRowBlock * static_cast<std::int64_t>(products_.activation_bytes));
-  }
 };
 
 }  // namespace blockmoe::cpu

@@ -35,10 +35,10 @@ Scratch carve_scratch(Carver& carver, const Products& products, int terms) {
   Scratch s{};
   s.activations = carver.take<std::byte>(term_rows * static_cast<std::int64_t>(products.activation_bytes));
   s.panel = carver.take<std::byte>(static_cast<std::int64_t>(products.panel_bytes));
-  s.acc = carver.take<float>(std::int64_t{kRowBlock} * kColumns);
+  s.acc = carver.take<float>(term_rows * kColumns);
   s.activation_scales = carver.take<float>(term_rows);
   s.scales = carver.take<float>(term_rows);
-  s.rows = carver.take<const std::uint8_t*>(kRowBlock);
+  s.rows = carver.take<const std::uint8_t*>(term_rows);
   return s;
 }
 

@@ -44,12 +44,12 @@ struct RowBlock {
 
 /// One thread's working memory.
 struct Scratch {
-  std::byte* activations;     // [terms, kRowBlock] decoded rows of 128
+  std::byte* activations;     // [kRowBlock, terms] decoded rows of 128
   std::byte* panel;           // a decoded panel
-  float* acc;                 // [kRowBlock, kColumns]
-  float* activation_scales;   // [terms, kRowBlock]
-  float* scales;              // [terms, kRowBlock]
-  const std::uint8_t** rows;  // [kRowBlock]
+  float* acc;                 // [kRowBlock, terms, kColumns]
+  float* activation_scales;   // [kRowBlock, terms]
+  float* scales;              // [kRowBlock, terms]
+  const std::uint8_t** rows;  // [kRowBlock, terms]
 };
 
 struct Buffers {
