@@ -44,13 +44,15 @@ std::string megabytes(std::size_t bytes) {
   return std::to_string((bytes + 500'000) / 1'000'000) + " MB";
 }
 
-// In 16 bits a far smaller value beside a large one is rounded by it, and which stand beside it depends on the tile.
+// In 16 bits a far smaller value beside a large one is rounded by it, and which stand beside it depends on the tile. Rounding would
+// also undo what a second term of the intermediate gives.
 plan::RowType many_rows_of(const Request& request, const PathEntry& entry) {
-  return request.batch_invariant ? plan::RowType::f32 : entry.many_rows;
+  const bool rounds = !request.batch_invariant && request.intermediate_type == contract::IntermediateType::e4m3;
+  return rounds ? entry.many_rows : plan::RowType::f32;
 }
 
 plan::Sizes sizes_of(const Request& request, const PathEntry& entry, std::int64_t tokens) {
-  return plan::sizes_of(request.geometry, tokens, many_rows_of(request, entry));
+  return plan::sizes_of(request.geometry, tokens, many_rows_of(request, entry), request.intermediate_type);
 }
 
 const char* name_of(plan::RowType type) {
@@ -63,6 +65,12 @@ const char* name_of(plan::RowType type) {
       return "fp16";
   }
   return "";
+}
+
+const char* explain_intermediate(const Request& request) {
+  if (request.intermediate_type == contract::IntermediateType::e4m3) return "";
+  return "intermediate: e4m3x2, a code and one of what it leaves over; gemm2 sums both products, rows in f32 at every "
+         "T\n";
 }
 
 std::string explain_sizes(const Request& request, const PathEntry& entry, std::size_t bytes) {
@@ -116,8 +124,8 @@ Plan make_plan(const Request& request) {
   Plan plan;
   plan.request = request;
   plan.path = entry->path;
-  plan.shared_workspace_bytes =
-      round_up_to_alignment(plan::workspace_bytes(request.geometry, request.max_tokens, many_rows_of(request, *entry)));
+  plan.shared_workspace_bytes = round_up_to_alignment(plan::workspace_bytes(
+      request.geometry, request.max_tokens, many_rows_of(request, *entry), request.intermediate_type));
   plan.workspace_bytes = plan.shared_workspace_bytes + entry->workspace_bytes(request);
   plan.name = entry->plan_name(request);
   plan.products = entry->product_names != nullptr ? entry->product_names(request) : ProductNames{plan.name, plan.name};
@@ -126,7 +134,8 @@ Plan make_plan(const Request& request) {
 
 std::string explain(const Plan& plan) {
   const PathEntry& entry = entry_of(plan.path);
-  return entry.explain(plan.request) + explain_sizes(plan.request, entry, plan.workspace_bytes);
+  return entry.explain(plan.request) + explain_intermediate(plan.request) +
+         explain_sizes(plan.request, entry, plan.workspace_bytes);
 }
 
 Error bind(const Plan& plan, const contract::Weights& weights, Bound* bound) {

@@ -17,6 +17,7 @@
 
 #include "contract/call.h"
 #include "contract/geometry.h"
+#include "contract/intermediate.h"
 #include "contract/pruning.h"
 
 namespace blockmoe::kernels {
@@ -47,6 +48,7 @@ struct Request {
   Path path = Path::automatic;
   std::int32_t max_sms = 0;      // multiprocessors a call's products may use; 0 = all
   bool batch_invariant = false;  // a token's bits depend on no other token, and not on T
+  contract::IntermediateType intermediate_type = contract::IntermediateType::e4m3;
   contract::Pruning pruning;
   Policy policy = Policy::automatic;
   BlackwellSwitches switches;  // for Policy::reference_b200

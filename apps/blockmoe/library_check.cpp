@@ -53,6 +53,7 @@ LibraryCheck::LibraryCheck(const BackendOptions& backend, const DrawOptions& dra
     : device_(backend.device_info()),
       draw_(draw),
       tolerance_(tolerance),
+      two_terms_(backend.plan_options().intermediate_type == IntermediateType::e4m3x2),
       maker_(draw.input_options(backend.threads)),
       caller_(device_, backend.plan_options()) {
   const bool on_gpu = device_.device.type == DeviceType::cuda;
@@ -77,7 +78,9 @@ Measurement LibraryCheck::measure(const workload::Workload& given, Progress& pro
       verify::run_oracle(inputs.geometry, inputs.weights, inputs.activations, oracle_options_);
   unusual_.tokens += oracle.routing.unusual_tokens;
   unusual_.checked += oracle.unusual_checked;
-  gates_ = call.backend == Backend::cpu ? verify::kCpuGates : verify::kTensorCoreGates;
+  gates_ = two_terms_                     ? verify::kTwoTermGates
+           : call.backend == Backend::cpu ? verify::kCpuGates
+                                          : verify::kTensorCoreGates;
   const verify::Comparison comparison =
       verify::compare(oracle, call.output.data(), inputs.geometry.hidden, tolerance_, gates_);
 

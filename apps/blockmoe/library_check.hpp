@@ -55,6 +55,7 @@ class LibraryCheck {
   DrawOptions draw_;
   verify::OracleOptions oracle_options_;
   verify::Tolerance tolerance_;
+  bool two_terms_;  // of an intermediate value
   verify::Gates gates_ = verify::kCpuGates;
   workload::InputMaker maker_;
   Caller caller_;

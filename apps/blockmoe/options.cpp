@@ -35,6 +35,11 @@ constexpr std::array<std::pair<std::string_view, Policy>, 4> kPolicies{{
     {"trtllm", Policy::trtllm},
 }};
 
+constexpr std::array<std::pair<std::string_view, IntermediateType>, 2> kIntermediateTypes{{
+    {"e4m3", IntermediateType::e4m3},
+    {"e4m3x2", IntermediateType::e4m3x2},
+}};
+
 constexpr int kMaxThreads = 4096;
 
 // The command line's words have hyphens where the workload library's have underscores.
@@ -127,6 +132,16 @@ void BackendOptions::add(CLI::App& app) {
       ->group("Backend");
   app.add_flag("--batch-invariant", batch_invariant, "A token's bits depend on no other token, and not on T")
       ->group("Backend");
+  std::vector<std::string> intermediate_types;
+  intermediate_types.reserve(kIntermediateTypes.size());
+  for (const auto& [word, type_of_word] : kIntermediateTypes) intermediate_types.emplace_back(word);
+  app.add_option(
+         "--intermediate-type", intermediate_type,
+         "What stands between the two products: e4m3, or e4m3x2, with a second code for what the first leaves over")
+      ->type_name("I")
+      ->check(one_of(std::move(intermediate_types)))
+      ->capture_default_str()
+      ->group("Backend");
   app.add_option("--max-local-picks", pruning.max_local_picks,
                  "Not exact: of a token's local picks only the N of largest weight; 0 is all of them")
       ->type_name("N")
@@ -178,6 +193,9 @@ Options BackendOptions::plan_options() const {
   }
   options.max_threads = threads;
   options.batch_invariant = batch_invariant;
+  for (const auto& [word, type_of_word] : kIntermediateTypes) {
+    if (word == intermediate_type) options.intermediate_type = type_of_word;
+  }
   options.pruning = pruning;
   for (const auto& [word, policy_of_word] : kPolicies) {
     if (word == policy) options.policy = policy_of_word;

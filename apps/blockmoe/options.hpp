@@ -13,13 +13,14 @@
 
 namespace blockmoe::cli {
 
-// --backend --device --threads --batch-invariant --max-local-picks --min-weight-share, and of the blackwell backend --policy with
+// --backend --device --threads --batch-invariant --intermediate-type --max-local-picks --min-weight-share, and of the blackwell backend --policy with
 // its switches: what runs, and where.
 struct BackendOptions {
   std::string backend = "auto";
   std::string device = "auto";
   int threads = 0;
   bool batch_invariant = false;
+  std::string intermediate_type = "e4m3";
   Pruning pruning;
   std::string policy = "auto";
   std::int32_t trtllm_gemm1 = 1;

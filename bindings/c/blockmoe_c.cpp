@@ -81,6 +81,8 @@ static_assert(same(blockmoe::Policy::automatic, BLOCKMOE_POLICY_AUTOMATIC) &&
               same(blockmoe::Policy::reference_b200, BLOCKMOE_POLICY_REFERENCE_B200) &&
               same(blockmoe::Policy::cutlass, BLOCKMOE_POLICY_CUTLASS) &&
               same(blockmoe::Policy::trtllm, BLOCKMOE_POLICY_TRTLLM));
+static_assert(same(blockmoe::IntermediateType::e4m3, BLOCKMOE_INTERMEDIATE_E4M3) &&
+              same(blockmoe::IntermediateType::e4m3x2, BLOCKMOE_INTERMEDIATE_E4M3X2));
 static_assert(same(blockmoe::WorkspaceInit::anything, BLOCKMOE_WORKSPACE_ANYTHING) &&
               same(blockmoe::WorkspaceInit::zeroed_once, BLOCKMOE_WORKSPACE_ZEROED_ONCE));
 static_assert(same(blockmoe::EpWay::automatic, BLOCKMOE_EP_AUTOMATIC) &&
@@ -169,6 +171,7 @@ blockmoe::Options translate(const blockmoe_options& c) {
   options.no_trtllm_gemm2 = c.no_trtllm_gemm2;
   options.mma_gemm2_m_threshold = c.mma_gemm2_m_threshold;
   options.trtllm_gemm2_m_threshold = c.trtllm_gemm2_m_threshold;
+  options.intermediate_type = static_cast<blockmoe::IntermediateType>(c.intermediate_type);
   return options;
 }
 

@@ -35,8 +35,8 @@ PlanRef make_plan(std::int64_t max_tokens, std::int64_t experts, std::int64_t hi
                   std::int64_t local_experts, std::int64_t top_k, std::int64_t n_group, std::int64_t topk_group,
                   const std::string& device, std::int64_t backend, bool gate_first, std::int64_t max_sms,
                   std::int64_t max_threads, std::int64_t max_local_picks, double min_weight_share, bool batch_invariant,
-                  std::int64_t policy, bool trtllm_gemm1, bool trtllm_gemm2, std::int64_t mma_gemm2_m_threshold,
-                  std::int64_t trtllm_gemm2_m_threshold) {
+                  std::int64_t intermediate_type, std::int64_t policy, bool trtllm_gemm1, bool trtllm_gemm2,
+                  std::int64_t mma_gemm2_m_threshold, std::int64_t trtllm_gemm2_m_threshold) {
   const Geometry geometry = geometry_of(experts, hidden, intermediate, local_experts, top_k, n_group, topk_group);
   Options options;
   options.backend = static_cast<Backend>(backend);
@@ -45,6 +45,7 @@ PlanRef make_plan(std::int64_t max_tokens, std::int64_t experts, std::int64_t hi
   options.max_threads = to_int32("max_threads", max_threads);
   options.pruning = pruning_of(max_local_picks, min_weight_share);
   options.batch_invariant = batch_invariant;
+  options.intermediate_type = static_cast<IntermediateType>(intermediate_type);
   options.policy = static_cast<Policy>(policy);
   options.no_trtllm_gemm1 = trtllm_gemm1 ? 0 : 1;
   options.no_trtllm_gemm2 = trtllm_gemm2 ? 0 : 1;
@@ -170,11 +171,12 @@ struct Planned {
   Device device;
 };
 
-Options options_of(bool gate_first, std::int64_t backend, const Pruning& pruning) {
+Options options_of(bool gate_first, std::int64_t backend, const Pruning& pruning, std::int64_t intermediate_type) {
   Options options;
   options.backend = static_cast<Backend>(backend);
   options.gate_first = gate_first;
   options.pruning = pruning;
+  options.intermediate_type = static_cast<IntermediateType>(intermediate_type);
   return options;
 }
 
@@ -194,8 +196,8 @@ tvm::ffi::Tensor fused_moe(TensorView routing_logits, const OptionalTensor& rout
                            TensorView gemm2_weights, TensorView gemm2_weights_scale, std::int64_t local_expert_offset,
                            double routed_scaling_factor, const OptionalTensor& output, std::int64_t top_k,
                            std::int64_t n_group, std::int64_t topk_group, bool gate_first, std::int64_t backend,
-                           std::int64_t max_local_picks, double min_weight_share, const Optional<PlanRef>& given_plan,
-                           const OptionalTensor& workspace) {
+                           std::int64_t max_local_picks, double min_weight_share, std::int64_t intermediate_type,
+                           const Optional<PlanRef>& given_plan, const OptionalTensor& workspace) {
   const Weights weights = weights_of(routing_bias, gemm1_weights, gemm1_weights_scale, gemm2_weights,
                                      gemm2_weights_scale, local_expert_offset, routed_scaling_factor);
   require_rank("routing_logits", routing_logits, 2, "[T, E]");
@@ -204,8 +206,9 @@ tvm::ffi::Tensor fused_moe(TensorView routing_logits, const OptionalTensor& rout
   geometry.top_k = to_int32("top_k", top_k);
   geometry.n_group = to_int32("n_group", n_group);
   geometry.topk_group = to_int32("topk_group", topk_group);
-  const Planned with = planned(given_plan, geometry, hidden_states,
-                               options_of(gate_first, backend, pruning_of(max_local_picks, min_weight_share)));
+  const Planned with =
+      planned(given_plan, geometry, hidden_states,
+              options_of(gate_first, backend, pruning_of(max_local_picks, min_weight_share), intermediate_type));
   return run(bind(with.plan, weights), routing_logits, hidden_states, hidden_states_scale,
              {with.plan.workspace(), with.device, output, workspace});
 }
@@ -217,7 +220,8 @@ tvm::ffi::Tensor fused_moe_prerouted(TensorView topk_ids, TensorView topk_weight
                                      TensorView gemm2_weights_scale, std::int64_t local_expert_offset,
                                      const OptionalTensor& output, std::int64_t experts, bool gate_first,
                                      std::int64_t backend, std::int64_t max_local_picks, double min_weight_share,
-                                     const Optional<PlanRef>& given_plan, const OptionalTensor& workspace) {
+                                     std::int64_t intermediate_type, const Optional<PlanRef>& given_plan,
+                                     const OptionalTensor& workspace) {
   const Weights weights = weights_of(std::nullopt, gemm1_weights, gemm1_weights_scale, gemm2_weights,
                                      gemm2_weights_scale, local_expert_offset, 1.0);
   require_rank("topk_ids", topk_ids, 2, "[T, K]");
@@ -226,8 +230,9 @@ tvm::ffi::Tensor fused_moe_prerouted(TensorView topk_ids, TensorView topk_weight
   geometry.top_k = to_int32("topk_ids", topk_ids.size(1));
   geometry.n_group = 1;
   geometry.topk_group = 1;
-  const Planned with = planned(given_plan, geometry, hidden_states,
-                               options_of(gate_first, backend, pruning_of(max_local_picks, min_weight_share)));
+  const Planned with =
+      planned(given_plan, geometry, hidden_states,
+              options_of(gate_first, backend, pruning_of(max_local_picks, min_weight_share), intermediate_type));
   return run_prerouted(bind(with.plan, weights), topk_ids, topk_weights, hidden_states, hidden_states_scale,
                        {with.plan.workspace(), with.device, output, workspace});
 }

@@ -33,7 +33,8 @@ struct Entry {
     };
     return max_tokens == tokens && device == where && values(geometry) == values(g) && options.backend == o.backend &&
            options.gate_first == o.gate_first && options.pruning.max_local_picks == o.pruning.max_local_picks &&
-           options.pruning.min_weight_share == o.pruning.min_weight_share;
+           options.pruning.min_weight_share == o.pruning.min_weight_share &&
+           options.intermediate_type == o.intermediate_type;
   }
 };
 

@@ -69,6 +69,9 @@ enum {
   BLOCKMOE_POLICY_TRTLLM = 3
 };
 
+/* intermediate type */
+enum { BLOCKMOE_INTERMEDIATE_E4M3 = 0, BLOCKMOE_INTERMEDIATE_E4M3X2 = 1 };
+
 /* ep way */
 enum { BLOCKMOE_EP_AUTOMATIC = 0, BLOCKMOE_EP_GATHER = 1, BLOCKMOE_EP_EXCHANGE = 2 };
 
@@ -124,6 +127,7 @@ typedef struct blockmoe_options {
   int32_t mma_gemm2_m_threshold;
   int32_t trtllm_gemm2_m_threshold;
   int32_t batch_invariant; /* 0 or 1 */
+  int32_t intermediate_type;
 } blockmoe_options;
 
 /* Frozen. `data` of an input is only read; all zeros is an absent optional tensor. */

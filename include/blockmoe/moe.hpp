@@ -52,6 +52,13 @@ enum class Policy : std::int32_t {
   trtllm = 3  ///< TRTLLM's cubins wherever they are there; gemm1's sums then round to bf16 before SwiGLU
 };
 
+/// What stands between a layer's two products: each 128 values of silu(gate) * up are requantised, the one rounding that shows in the
+/// output's error (docs/numerics.md).
+enum class IntermediateType : std::int32_t {
+  e4m3 = 0,   ///< one code a value: relative L2 of the output about 0.023 against a layer that does not requantise
+  e4m3x2 = 1  ///< a second code for what the first leaves over: below 0.002, the output's own rounding included
+};
+
 /// Fewer rows for a result that is no longer the layer's: of a token's picks on this rank, those whose weight is below
 /// min_weight_share of the weights of all its picks are dropped, then all but the max_local_picks of largest weight. What
 /// stays keeps its weight. The rule to the bit: docs/numerics.md, Pruning. Off by default; a plan that prunes says so in
@@ -83,6 +90,8 @@ struct Options {
   /// not offer it. What it costs: docs/numerics.md
   bool batch_invariant = false;
   std::uint8_t reserved[3] = {};  ///< 0
+  /// Blackwell offers e4m3 alone. What e4m3x2 costs: docs/numerics.md
+  IntermediateType intermediate_type = IntermediateType::e4m3;
 };
 
 /// What a plan needs to know of a device. Filled by query_device() or describe_device().

@@ -145,6 +145,10 @@ bool supports(const Request& request, std::string* why_not) {
     *why_not = "batch_invariant: its tiles are chosen by T";
     return false;
   }
+  if (request.intermediate_type != contract::IntermediateType::e4m3) {
+    *why_not = "intermediate_type: its gemm2 takes one e4m3 code a value, not e4m3x2";
+    return false;
+  }
   if (entry_of(Implementation::cutlass).supports(request, why_not)) return true;
   if (request.device.compute_capability != kComputeCapability) return false;
   *why_not += "; it would run ";

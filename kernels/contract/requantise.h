@@ -5,6 +5,9 @@
 //
 // Below 2^-100 the codes are 0 and the scale is 1. A NaN keeps its place as a NaN code; an Inf makes the scale Inf and
 // the block's codes 0 or NaN, so that the result is NaN or Inf.
+//
+// Of two terms (intermediate.h) the second is the residual, with a sixteenth of the scale: x * inverse is at most 16 from its code, 256
+// in units of the second, which fits, and the difference is exact. Where the first code is NaN, so is the second.
 #pragma once
 
 #include "contract/e4m3.h"
@@ -37,11 +40,31 @@ BLOCKMOE_HD std::uint8_t requantise(float value, float inverse) {
   return e4m3_encode(rn::mul(value, inverse));
 }
 
+inline constexpr float kResidualSteps = 16.0f;
+
+BLOCKMOE_HD float residual_scale(float scale) {
+  return rn::div(scale, kResidualSteps);
+}
+
+// `code` is requantise()'s.
+BLOCKMOE_HD std::uint8_t requantise_residual(float value, float inverse, std::uint8_t code) {
+  return e4m3_encode(rn::mul(rn::add(rn::mul(value, inverse), -e4m3_decode(code)), kResidualSteps));
+}
+
 #if defined(__CUDACC__)
 // Two values at once, the first in the low byte.
 __device__ __forceinline__ std::uint16_t requantise_pair(float first, float second, float inverse) {
   return __nv_cvt_float2_to_fp8x2(make_float2(rn::mul(first, inverse), rn::mul(second, inverse)), __NV_SATFINITE,
                                   __NV_E4M3);
+}
+
+__device__ __forceinline__ std::uint16_t requantise_residual_pair(float first, float second, float inverse,
+                                                                  std::uint16_t codes) {
+  const auto residual = [&](float value, std::uint32_t code) {
+    return rn::mul(rn::add(rn::mul(value, inverse), -e4m3_decode(static_cast<std::uint8_t>(code))), kResidualSteps);
+  };
+  return __nv_cvt_float2_to_fp8x2(make_float2(residual(first, codes & 0xffu), residual(second, codes >> 8)),
+                                  __NV_SATFINITE, __NV_E4M3);
 }
 #endif
 

@@ -65,8 +65,10 @@ class WeightStream {
     for (std::int32_t i = 0; i < part.items; ++i) {
       const Item item = item_of(split, part, i);
       const Tile tile = smem_.table.find(item.tile, params.product.weight_tiles);
-      smem_.queue.work[queue_.acquire()] = {Product::kNumber, tile,       item.k_begin,
-                                            item.k_end,       part.share, part.first_contributor};
+      const std::int32_t slots_a_block =
+          params.product.terms > 1 && !terms_share_slot<S>(tile.columns.rows) ? params.product.terms : 1;
+      smem_.queue.work[queue_.acquire()] = {Product::kNumber,       tile,         item.k_begin, item.k_end, part.share,
+                                            part.first_contributor, slots_a_block};
       queue_.publish();
       queue_.advance();
       const BoxRows boxes = Product::box_rows(params, tile);
@@ -75,14 +77,17 @@ class WeightStream {
       const std::int32_t ask = last ? max(item.k_begin, item.k_end - kBlocksToAsk) : -1;
       for (std::int32_t k = item.k_begin; k < item.k_end; ++k) {
         if (k == ask) next = take_part(params_.chunk);
-        auto& slot = smem_.slots[ring_.acquire()];
-        ring_.announce(kBoxes * kBoxBytes);
-        for (int box = 0; box < kBoxes; ++box) {
-          BLOCKMOE_CHECK_OR_TRAP(boxes.row[box] >= 0 && boxes.row[box] / (kBoxes * kBoxRows) <
-                                                            params_.chunk.experts * params.product.weight_tiles);
-          ptx::cp_async_bulk_tensor_2d(slot.weights[box], map, k * kBlock, boxes.row[box], ring_.barrier(), policy);
+        for (std::int32_t left = slots_a_block; left > 0; --left) {
+          auto& slot = smem_.slots[ring_.acquire()];
+          ring_.announce(kBoxes * kBoxBytes);
+          for (int box = 0; box < kBoxes; ++box) {
+            BLOCKMOE_CHECK_OR_TRAP(boxes.row[box] >= 0 && boxes.row[box] / (kBoxes * kBoxRows) <
+                                                              params_.chunk.experts * params.product.weight_tiles);
+            ptx::cp_async_bulk_tensor_2d(slot.weights[box], map, k * kBlock, boxes.row[box], ring_.barrier(),
+                                         left > 1 ? one_of_several_ : policy);
+          }
+          ring_.advance();
         }
-        ring_.advance();
       }
     }
     return next;
@@ -101,6 +106,9 @@ class WeightStream {
 // A thread copies the same 16 bytes of every eighth row. Its rows' numbers stay in registers, two in each, so that 16 bytes
 // cost three instructions (number, address, copy) and nothing is looked up or tested in a K block. Columns beyond the rows
 // repeat the tile's first row; they are never stored, and no column sees another.
+//
+// Of values with two terms (gemm2's), a slot's columns are the first terms and, from `second_begin` on, the second ones; or
+// the first terms and the second ones have a slot each.
 template <class Product, class S>
 struct Gather {
   Smem<S>& smem;
@@ -108,14 +116,21 @@ struct Gather {
   const ProductParams& product;
   const std::int32_t* index;  // numbers of the tile's rows behind `codes`; where rows lie in order, none
   std::int32_t count;         // rows of the tile
-  std::int32_t k_blocks;
+  std::int32_t slots;         // to fill
+  std::int32_t slots_a_block;
+  std::int32_t second_begin;  // beyond all columns where a slot has one term
   const std::uint8_t* codes;  // from the item's first K block on
   const float* scale;
   std::int32_t weight_scale_end;  // behind the item's last weight scale; for the first two threads, of a box each
 
+  template <int kWidth>
   __device__ __forceinline__ std::uint32_t number_of(int column) const {
+    if constexpr (!Product::kIndexed) {
+      const std::int32_t term = kWidth <= S::kMostSwapped && column >= second_begin ? 1 : 0;
+      const std::int32_t within = column - term * second_begin;
+      return static_cast<std::uint32_t>((within < count ? within : 0) * product.terms + term);
+    }
     const std::int32_t row = column < count ? column : 0;
-    if constexpr (!Product::kIndexed) return static_cast<std::uint32_t>(row);
     const auto number = static_cast<std::uint32_t>(__ldcg(index + row));
     BLOCKMOE_CHECK_OR_TRAP(number < product.rows.scale_pitch);  // as many rows as a block has scales
     return number;
@@ -134,18 +149,22 @@ struct Gather {
     std::uint32_t numbers[(kPasses + 1) / 2], scale_numbers[kScalePasses];
 #pragma unroll
     for (int pass = 0; pass < kPasses; pass += 2) {
-      numbers[pass / 2] = number_of(pass * kRowsAPass + first);
-      if (pass + 1 < kPasses) numbers[pass / 2] |= number_of((pass + 1) * kRowsAPass + first) << 16;
+      numbers[pass / 2] = number_of<kWidth>(pass * kRowsAPass + first);
+      if (pass + 1 < kPasses) numbers[pass / 2] |= number_of<kWidth>((pass + 1) * kRowsAPass + first) << 16;
     }
 #pragma unroll
-    for (int pass = 0; pass < kScalePasses; ++pass) scale_numbers[pass] = number_of(pass * kGatherThreads + thread);
+    for (int pass = 0; pass < kScalePasses; ++pass)
+      scale_numbers[pass] = number_of<kWidth>(pass * kGatherThreads + thread);
 
+    // Terms alternate from slot to slot: known from the width, but in between, where registers are not short.
+    constexpr bool kNever = Product::kIndexed || 2 * kWidth <= S::kMostSwapped, kAlways = kWidth > S::kMostSwapped;
+    const bool alternates = !kNever && (kAlways ? product.terms > 1 : slots_a_block > 1);
     const std::uint8_t* from = codes + chunk * 16;
     const float* scale_from = scale;
     const int place = first * kBlock + (chunk ^ first) * 16;  // swizzled; the same in every pass
     const int scale_place = column_place(thread);
 #pragma unroll 1
-    for (std::int32_t left = k_blocks; left > 0; --left) {
+    for (std::int32_t left = slots; left > 0; --left) {
       const int slot = ring.acquire();
       std::uint8_t* const to = smem.slots[slot].rows + place;
 #pragma unroll
@@ -165,9 +184,18 @@ struct Gather {
           ptx::cp_async_4(&scales.column[scale_place + pass * kGatherThreads], scale_from + scale_numbers[pass]);
         }
       }
-      if (thread < kBoxes) ptx::cp_async_4(&scales.weight[thread], product.weight_scale + (weight_scale_end - left));
+      if (thread < kBoxes) {
+        const std::int32_t blocks_left = alternates ? (left + 1) >> 1 : left;
+        ptx::cp_async_4(&scales.weight[thread], product.weight_scale + (weight_scale_end - blocks_left));
+      }
       ptx::cp_async_mbarrier_arrive(&smem.landed[slot]);
       ring.advance();
+      if (alternates) {  // to the second term, or back to the first
+        const bool to_second = left % 2 == 0;
+        from += to_second ? static_cast<std::int64_t>(pitch) : -static_cast<std::int64_t>(pitch);
+        scale_from += to_second ? 1 : -1;
+        if (to_second) continue;
+      }
       from += kBlock;
       scale_from += product.rows.scale_pitch;
     }
@@ -183,12 +211,14 @@ __device__ __forceinline__ void gather_item(Smem<S>& smem, RingProducer<S::kSlot
   const BoxRows boxes = Product::box_rows(params, tile);
   const std::int32_t box = (ptx::thread_index() == kFirstGatherThread ? boxes.row[0] : boxes.row[1]) / kBoxRows;
   const std::int64_t k = work.k_begin;
-  const std::int64_t first = Product::kIndexed ? 0 : tile.columns.row;
+  const std::int64_t first = Product::kIndexed ? 0 : static_cast<std::int64_t>(tile.columns.row) * product.terms;
+  const bool both_terms = product.terms > work.slots_a_block;
+  const int width = both_terms ? SwappedWidths<S>::round(tile.columns.rows) : S::kMaxWidth;
   const std::int32_t* index = nullptr;
   if constexpr (Product::kIndexed) index = rows.index + smem.row_base + tile.columns.row;
   GatheredWidths<S>::with(
-      tile.columns.rows,
-      Gather<Product, S>{smem, ring, product, index, tile.columns.rows, work.k_end - work.k_begin,
+      both_terms ? 2 * width : tile.columns.rows,
+      Gather<Product, S>{smem, ring, product, index, tile.columns.rows, work.slots(), work.slots_a_block, width,
                          rows.codes + first * rows.pitch + k * kBlock, rows.scale + first + k * rows.scale_pitch,
                          box * product.k_blocks + work.k_end});
 }
@@ -226,7 +256,7 @@ __device__ __forceinline__ void hand_over_rows(Smem<S>& smem, const ChunkParams&
   RingPosition<S::kSlots> position;
   ZeroRows<S> zeros(smem, chunk);
   for (WorkReader reader(smem.queue); reader.next(); reader.release()) {
-    for (std::int32_t left = reader.work().k_end - reader.work().k_begin; left > 0; --left) {
+    for (std::int32_t left = reader.work().slots(); left > 0; --left) {
       ptx::mbarrier_wait_parity(&smem.landed[position.slot()], position.parity());
       ptx::fence_proxy_async_shared();
       ptx::mbarrier_arrive(&smem.ring.full[position.slot()]);

@@ -2,7 +2,7 @@
 //
 //   hidden  [T', H]     e4m3, gathered: row r of the chunk is token row_to_token[row_base + r]; scales [H/128, T']
 //   w13     [L, 2I, H]  e4m3, its two boxes: up rows [i, i + 128) and the gate rows beside them
-//   inter   [R, I]      e4m3 out      inter_scale [I/128, R]  f32 out
+//   inter   [R, t, I]   e4m3 out      inter_scale [I/128, R, t]  f32 out, t terms a value
 //
 // A tile is (expert, up to kMaxWidth of its rows, 128 intermediate columns): exactly one requantisation block of each row, so
 // that a row's largest value is known when its CTA's two warpgroups have met. A thread's two accumulators are the up and the
@@ -24,7 +24,8 @@ struct Gemm1 {
     std::int32_t gate_row;
     std::uint8_t* inter;
     float* inter_scale;
-    std::int64_t inter_scale_pitch;  // R
+    std::int64_t inter_rows;  // R
+    std::int32_t terms;       // t
   };
 
   static constexpr int kNumber = 0;
@@ -33,6 +34,14 @@ struct Gemm1 {
   static __device__ __forceinline__ BoxRows box_rows(const Params& params, const Tile& tile) {
     const std::int32_t base = tile.columns.expert * 2 * params.intermediate + tile.weight_tile * kBoxRows;
     return {{base + params.up_row, base + params.gate_row}};
+  }
+
+  // A row's scales of the tile's block.
+  static __device__ __forceinline__ void store_scale(const Params& params, const Tile& tile, std::int32_t row,
+                                                     float scale) {
+    float* const to = params.inter_scale + (tile.weight_tile * params.inter_rows + row) * params.terms;
+    to[0] = scale;
+    if (params.terms > 1) to[1] = contract::residual_scale(scale);
   }
 
   // acc[0] is up, acc[1] gate.
@@ -64,42 +73,53 @@ struct Gemm1 {
     ptx::named_barrier_sync(kMultiplyBarrier, kMultiplyThreads);
 
     const ColumnTile& columns = tile.columns;
-    BLOCKMOE_CHECK_OR_TRAP(columns.row >= 0 && columns.row + columns.rows <= params.inter_scale_pitch);
+    BLOCKMOE_CHECK_OR_TRAP(columns.row >= 0 && columns.row + columns.rows <= params.inter_rows);
     if (thread < kWidth) {
       float largest = 0.0f;
 #pragma unroll
       for (int w = 0; w < kMultiplyWarps; ++w) largest = fmaxf(largest, smem.amax[w][thread]);
       const contract::BlockScale scale = contract::block_scale(largest);
       smem.inverse[thread] = scale.inverse;
-      if (thread < columns.rows) {
-        params.inter_scale[tile.weight_tile * params.inter_scale_pitch + columns.row + thread] = scale.scale;
-      }
+      if (thread < columns.rows) store_scale(params, tile, columns.row + thread, scale.scale);
     }
     ptx::named_barrier_sync(kMultiplyBarrier, kMultiplyThreads);
 
+    const auto stage = [&](auto&& code_of) {
 #pragma unroll
-    for (int j = 0; j < kWidth / 8; ++j) {
-      const float2 inverse = *reinterpret_cast<const float2*>(&smem.inverse[8 * j + column]);
+      for (int j = 0; j < kWidth / 8; ++j) {
+        const float2 inverse = *reinterpret_cast<const float2*>(&smem.inverse[8 * j + column]);
 #pragma unroll
-      for (int i = 4 * j; i < 4 * j + 4; ++i) {
-        const int n = 8 * j + column + i % 2;
-        smem.staging[n * kStagedRowBytes + row + i % 4 / 2 * 8] =
-            contract::requantise(value[i], i % 2 == 0 ? inverse.x : inverse.y);
+        for (int i = 4 * j; i < 4 * j + 4; ++i) {
+          const int n = 8 * j + column + i % 2;
+          smem.staging[n * kStagedRowBytes + row + i % 4 / 2 * 8] =
+              code_of(value[i], i % 2 == 0 ? inverse.x : inverse.y);
+        }
       }
-    }
-    ptx::named_barrier_sync(kMultiplyBarrier, kMultiplyThreads);
-
-    constexpr int kChunks = kBoxRows / 16;
-    std::uint8_t* const to =
-        params.inter + static_cast<std::int64_t>(columns.row) * params.intermediate + tile.weight_tile * kBoxRows;
+    };
 #pragma unroll 1
-    for (int i = thread; i < columns.rows * kChunks; i += kMultiplyThreads) {
-      const int n = i / kChunks, chunk = i % kChunks;
-      *reinterpret_cast<uint4*>(to + static_cast<std::int64_t>(n) * params.intermediate + chunk * 16) =
-          *reinterpret_cast<const uint4*>(&smem.staging[n * kStagedRowBytes + chunk * 16]);
+    for (int term = 0; term < params.terms; ++term) {
+      if (term == 0) {
+        stage([](float x, float inverse) { return contract::requantise(x, inverse); });
+      } else {
+        stage([](float x, float inverse) {
+          return contract::requantise_residual(x, inverse, contract::requantise(x, inverse));
+        });
+      }
+      ptx::named_barrier_sync(kMultiplyBarrier, kMultiplyThreads);
+
+      constexpr int kChunks = kBoxRows / 16;
+      const std::int64_t pitch = static_cast<std::int64_t>(params.intermediate) * params.terms;
+      std::uint8_t* const to =
+          params.inter + columns.row * pitch + term * params.intermediate + tile.weight_tile * kBoxRows;
+#pragma unroll 1
+      for (int i = thread; i < columns.rows * kChunks; i += kMultiplyThreads) {
+        const int n = i / kChunks, chunk = i % kChunks;
+        *reinterpret_cast<uint4*>(to + n * pitch + chunk * 16) =
+            *reinterpret_cast<const uint4*>(&smem.staging[n * kStagedRowBytes + chunk * 16]);
+      }
+      // The next term, a straight tile or one of gemm2 may come next, and its warps stage without waiting for all of these.
+      ptx::named_barrier_sync(kMultiplyBarrier, kMultiplyThreads);
     }
-    // A straight tile or one of gemm2 may come next, and its warps stage without waiting for all of these.
-    ptx::named_barrier_sync(kMultiplyBarrier, kMultiplyThreads);
   }
 
   // The same of straight products: a warp has 16 whole rows, so that no warp waits for another.
@@ -114,25 +134,41 @@ struct Gemm1 {
       value[i] = __fmul_rn(silu(acc[1][i]), value[i]);
       largest[i % 4 / 2] = contract::amax_step(largest[i % 4 / 2], value[i]);
     }
-    BLOCKMOE_CHECK_OR_TRAP(tile.columns.row >= 0 && tile.columns.row + tile.columns.rows <= params.inter_scale_pitch);
+    BLOCKMOE_CHECK_OR_TRAP(tile.columns.row >= 0 && tile.columns.row + tile.columns.rows <= params.inter_rows);
+    float inverse[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float& amax = largest[half];
 #pragma unroll
       for (int step = 1; step < 4; step *= 2) amax = fmaxf(amax, __shfl_xor_sync(0xffffffffu, amax, step));
       const contract::BlockScale scale = contract::block_scale(amax);
+      inverse[half] = scale.inverse;
       const int row = own.lane / 4 + 8 * half;
-      if (own.lane % 4 == 0 && row < own.rows) {
-        params.inter_scale[tile.weight_tile * params.inter_scale_pitch + own.first_row + row] = scale.scale;
-      }
-      std::uint8_t* const staged = own.staging + row * kStagedRowBytes + own.lane % 4 * 2;
-#pragma unroll
-      for (int j = 0; j < kBoxRows / 8; ++j) {
-        *reinterpret_cast<std::uint16_t*>(staged + 8 * j) =
-            contract::requantise_pair(value[4 * j + 2 * half], value[4 * j + 2 * half + 1], scale.inverse);
-      }
+      if (own.lane % 4 == 0 && row < own.rows) store_scale(params, tile, own.first_row + row, scale.scale);
     }
-    own.store(params.inter + tile.weight_tile * kBoxRows, params.intermediate);
+    const auto stage = [&](auto&& codes_of) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        std::uint8_t* const staged = own.staging + (own.lane / 4 + 8 * half) * kStagedRowBytes + own.lane % 4 * 2;
+#pragma unroll
+        for (int j = 0; j < kBoxRows / 8; ++j) {
+          const float* const two = &value[4 * j + 2 * half];
+          *reinterpret_cast<std::uint16_t*>(staged + 8 * j) = codes_of(two[0], two[1], inverse[half]);
+        }
+      }
+    };
+#pragma unroll 1
+    for (int term = 0; term < params.terms; ++term) {
+      if (term == 0) {
+        stage([](float x, float y, float inverse) { return contract::requantise_pair(x, y, inverse); });
+      } else {
+        stage([](float x, float y, float inverse) {
+          return contract::requantise_residual_pair(x, y, inverse, contract::requantise_pair(x, y, inverse));
+        });
+      }
+      own.store(params.inter + term * params.intermediate + tile.weight_tile * kBoxRows,
+                static_cast<std::int64_t>(params.intermediate) * params.terms);
+    }
   }
 };
 

@@ -1,6 +1,6 @@
 // gemm2.cuh: each expert's rows times W2.
 //
-//   inter  [R, I]     e4m3, scales [I/128, R]: gemm1's
+//   inter  [R, t, I]  e4m3, scales [I/128, R, t]: gemm1's, t terms a value
 //   w2     [L, H, I]  e4m3, its two boxes: rows [h, h + 128) and [h + 128, h + 256)
 //   rows   [R, H]     f32, or fp16 with exponents (stages/short_rows.cuh), out, for the combine, not yet weighted
 //

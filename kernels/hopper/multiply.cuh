@@ -10,19 +10,20 @@
 namespace blockmoe::kernels::hopper {
 
 // acc += partial * (column scale * weight scale), for one box. `column(j)` gives the scales of columns 16 j + 2 q, + 1, + 8
-// and + 9 in lane q of a quad.
-template <int kWidth, class Column>
-__device__ __forceinline__ void promote(float (&acc)[kWidth / 2], const float (&partial)[kWidth / 2], Column&& column,
-                                        float weight) {
+// and + 9 in lane q of a quad. With two terms, column kWidth + n of the partial is the second term of column n.
+template <int kWidth, int kTerms = 1, class Column>
+__device__ __forceinline__ void promote(float (&acc)[kWidth / 2], const float (&partial)[kTerms * kWidth / 2],
+                                        Column&& column, float weight) {
 #pragma unroll
-  for (int j = 0; j < kWidth / 8; ++j) {
+  for (int j = 0; j < kTerms * kWidth / 8; ++j) {
     const float4 four = column(j / 2);
     const float low = __fmul_rn(j % 2 == 0 ? four.x : four.z, weight);
     const float high = __fmul_rn(j % 2 == 0 ? four.y : four.w, weight);
-    acc[4 * j] = __fmaf_rn(partial[4 * j], low, acc[4 * j]);
-    acc[4 * j + 1] = __fmaf_rn(partial[4 * j + 1], high, acc[4 * j + 1]);
-    acc[4 * j + 2] = __fmaf_rn(partial[4 * j + 2], low, acc[4 * j + 2]);
-    acc[4 * j + 3] = __fmaf_rn(partial[4 * j + 3], high, acc[4 * j + 3]);
+    float* const sum = acc + 4 * (j % (kWidth / 8));
+    sum[0] = __fmaf_rn(partial[4 * j], low, sum[0]);
+    sum[1] = __fmaf_rn(partial[4 * j + 1], high, sum[1]);
+    sum[2] = __fmaf_rn(partial[4 * j + 2], low, sum[2]);
+    sum[3] = __fmaf_rn(partial[4 * j + 3], high, sum[3]);
   }
 }
 
@@ -39,16 +40,17 @@ __device__ __forceinline__ void multiply_part(float (&partial)[kWidth / 2], std:
   ptx::wgmma_commit_group();
 }
 
-// One warpgroup: `k_blocks` K blocks of a swapped tile into its accumulators. Two partials are in flight at once, and the
-// column scales are read once for both boxes: registers allow that up to 80 columns.
-template <int kWidth, int kParts, class S>
-__device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup, int k_blocks,
+// One warpgroup: `slots` slots of a swapped tile into its accumulators, a K block each. Two partials are in flight at once, and the
+// column scales are read once for both boxes: registers allow that up to 80 columns. kTerms: of a value, that a slot has.
+template <int kWidth, int kParts, int kTerms, class S>
+__device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup, int slots,
                                          float (&acc)[kBoxes][kWidth / 2]) {
-  static_assert(kWidth <= 80, "two partials and two accumulators");
+  constexpr int kColumns = kTerms * kWidth;
+  static_assert(kColumns <= 80, "two partials and two accumulators");
   constexpr int kUnits = kBoxes * kParts;  // of a box each
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll 1
-  for (int k = 0; k < k_blocks; ++k) {
+  for (int left = slots; left > 0; --left) {
     const int number = ring.wait();
     const auto& slot = smem.slots[number];
     const auto& scales = smem.scales[number + static_cast<int>(ring.parity()) * S::kSlots];
@@ -58,17 +60,17 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
         ptx::k_major_descriptor(slot.weights[1] + warpgroup * ptx::kRowsOfWgmma * kBlock)};
     const float4* const columns = reinterpret_cast<const float4*>(scales.column) + lane % 4;
 
-    float partial[2][kWidth / 2];
+    float partial[2][kColumns / 2];
     const auto issue = [&](int unit) {
       ptx::pin_registers(partial[unit % 2]);
       ptx::wgmma_fence();
-      multiply_part<kWidth, kParts>(partial[unit % 2], boxes[unit / kParts], rows, unit % kParts);
+      multiply_part<kColumns, kParts>(partial[unit % 2], boxes[unit / kParts], rows, unit % kParts);
     };
     issue(0);
     issue(1);
-    float4 held[(kWidth + 15) / 16];
+    float4 held[(kColumns + 15) / 16];
 #pragma unroll
-    for (int j = 0; j < (kWidth + 15) / 16; ++j) held[j] = columns[4 * j];
+    for (int j = 0; j < (kColumns + 15) / 16; ++j) held[j] = columns[4 * j];
     const float2 weight = *reinterpret_cast<const float2*>(scales.weight);
     const auto column = [&](int j) { return held[j]; };
 #pragma unroll
@@ -84,7 +86,7 @@ __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>&
         if (lane == 0) ring.release();
         ring.advance();
       }
-      promote<kWidth>(acc[unit / kParts], partial[unit % 2], column, unit / kParts == 0 ? weight.x : weight.y);
+      promote<kWidth, kTerms>(acc[unit / kParts], partial[unit % 2], column, unit / kParts == 0 ? weight.x : weight.y);
       if (unit + 2 < kUnits) issue(unit + 2);
     }
   }

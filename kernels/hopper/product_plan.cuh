@@ -141,7 +141,16 @@ __device__ __forceinline__ int column_place(int n) {
   return pair_of_tiles * 16 + quad_lane * 4 + tile * 2 + low;
 }
 
-// X: row r of the chunk is row index[row_base + r] of `codes`, or row r where the product has no index.
+// Where X's values have two terms and a tile is no wider than that, both stand in one slot, side by side as columns: rows are read
+// with each K block of weights, and those go through shared memory once. Wider tiles take a slot a term. Either way a sum takes
+// a K block's first term before its second.
+template <class S>
+__device__ __forceinline__ bool terms_share_slot(int rows) {
+  return 2 * SwappedWidths<S>::round(rows) <= S::kMostSwapped;
+}
+
+// X: row r of the chunk is row index[row_base + r] of `codes`, or row r where the product has no index. Of values with t terms, rows
+// r t to r t + t - 1.
 struct Rows {
   const std::uint8_t* codes;  // [.., K] e4m3
   std::uint32_t pitch;        // bytes from row to row
@@ -194,6 +203,7 @@ struct ProductParams {
   bool in_halves;             // promotes every 64 of K, not every 128
   const float* weight_scale;  // [rows of W / 128, K/128]
   Rows rows;
+  std::int32_t terms;         // of X's values (contract/intermediate.h)
   std::int32_t weight_tiles;  // of an expert
   std::int32_t k_blocks;
   float4* sums;          // [shares, kMaxWidth / 4, kMultiplyThreads] what contributors of cut tiles leave

@@ -77,6 +77,7 @@ Gemm1::Params gemm1_params(const stages::Slab& slab, const Config& config) {
   p.product.weight_scale = slab.weights.w13_scale;
   p.product.rows = {a.hidden, static_cast<std::uint32_t>(a.hidden_pitch), a.hidden_scale, a.hidden_scale_pitch,
                     slab.workspace.row_to_token};
+  p.product.terms = 1;
   p.product.weight_tiles = static_cast<std::int32_t>(g.intermediate_blocks());
   p.product.k_blocks = static_cast<std::int32_t>(g.hidden_blocks());
   p.intermediate = static_cast<std::int32_t>(g.intermediate);
@@ -84,7 +85,8 @@ Gemm1::Params gemm1_params(const stages::Slab& slab, const Config& config) {
   p.gate_row = static_cast<std::int32_t>(slab.weights.gate_row(g.intermediate));
   p.inter = slab.workspace.inter;
   p.inter_scale = slab.workspace.inter_scale;
-  p.inter_scale_pitch = slab.sizes.row_capacity;
+  p.inter_rows = slab.sizes.row_capacity;
+  p.terms = slab.sizes.terms;
   return p;
 }
 
@@ -94,7 +96,8 @@ Gemm2::Params gemm2_params(const stages::Slab& slab) {
   p.product.wanted = (slab.wanted & kGemm2) != 0;
   p.product.weight_scale = slab.weights.w2_scale;
   p.product.rows = {slab.workspace.inter, static_cast<std::uint32_t>(g.intermediate), slab.workspace.inter_scale,
-                    slab.sizes.row_capacity, nullptr};
+                    slab.sizes.row_capacity * slab.sizes.terms, nullptr};
+  p.product.terms = slab.sizes.terms;
   p.product.weight_tiles = static_cast<std::int32_t>((g.hidden_blocks() + kBoxes - 1) / kBoxes);
   p.product.k_blocks = static_cast<std::int32_t>(g.intermediate_blocks());
   p.hidden = static_cast<std::int32_t>(g.hidden);

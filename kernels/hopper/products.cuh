@@ -84,30 +84,36 @@ struct MultiplyAndFinish {
 
   template <int kWidth>
   __device__ __forceinline__ void multiply_item(int warpgroup, float (&acc)[kBoxes][kWidth / 2]) const {
-    const std::int32_t k_blocks = reader.work().k_end - reader.work().k_begin;
+    const std::int32_t slots = reader.work().slots();
     // The requantisation takes its codes from gemm1's values: exact where there are few rows and time for it, in halves where
     // there is some.
     const bool is_gemm1 = reader.work().product == Gemm1::kNumber;
     if constexpr (S::kExactGemm1) {
       if (is_gemm1 && params.gemm1.product.exact) {
-        multiply_exact<kWidth>(smem, ring, warpgroup, k_blocks, acc);
+        multiply_exact<kWidth>(smem, ring, warpgroup, slots, acc);
+        return;
+      }
+    }
+    if constexpr (2 * kWidth <= S::kMostSwapped) {
+      if (!is_gemm1 && params.gemm2.product.terms > reader.work().slots_a_block) {
+        multiply<kWidth, 1, 2>(smem, ring, warpgroup, slots, acc);
         return;
       }
     }
     if (is_gemm1 && params.gemm1.product.in_halves) {
-      multiply_parts<kWidth, 2>(warpgroup, k_blocks, acc);
+      multiply_parts<kWidth, 2>(warpgroup, slots, acc);
     } else {
-      multiply_parts<kWidth, 1>(warpgroup, k_blocks, acc);
+      multiply_parts<kWidth, 1>(warpgroup, slots, acc);
     }
   }
 
   template <int kWidth, int kParts>
-  __device__ __forceinline__ void multiply_parts(int warpgroup, std::int32_t k_blocks,
+  __device__ __forceinline__ void multiply_parts(int warpgroup, std::int32_t slots,
                                                  float (&acc)[kBoxes][kWidth / 2]) const {
     if constexpr (kStraight<kWidth>) {
-      multiply_straight<kParts>(smem, ring, warpgroup, k_blocks, acc);
+      multiply_straight<kParts>(smem, ring, warpgroup, slots, acc);
     } else {
-      multiply<kWidth, kParts>(smem, ring, warpgroup, k_blocks, acc);
+      multiply<kWidth, kParts, 1>(smem, ring, warpgroup, slots, acc);
     }
   }
 

@@ -18,6 +18,9 @@ struct Work {
   std::int32_t k_end = 0;
   std::int32_t share = 0;  // as of Part
   std::int32_t first_contributor = 0;
+  std::int32_t slots_a_block = 0;  // ring slots of a K block: 2 where X's two terms come one after the other
+
+  __device__ std::int32_t slots() const { return (k_end - k_begin) * slots_a_block; }
 };
 
 struct WorkQueue {

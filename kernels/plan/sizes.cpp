@@ -24,14 +24,21 @@ std::int64_t exponent_bytes(const contract::Geometry& g, RowType type) {
   return type != RowType::f16 ? 0 : g.hidden / kShortColumns;
 }
 
-std::int64_t row_bytes(const contract::Geometry& g, RowType type) {
-  return g.intermediate + g.intermediate_blocks() * 4 + g.hidden * (type == RowType::f32 ? 4 : 2) +
+std::int64_t inter_bytes(const contract::Geometry& g, std::int32_t terms) {
+  return g.intermediate * terms;
+}
+std::int64_t inter_scale_bytes(const contract::Geometry& g, std::int32_t terms) {
+  return g.intermediate_blocks() * 4 * terms;
+}
+
+std::int64_t row_bytes(const contract::Geometry& g, RowType type, std::int32_t terms) {
+  return inter_bytes(g, terms) + inter_scale_bytes(g, terms) + g.hidden * (type == RowType::f32 ? 4 : 2) +
          exponent_bytes(g, type);
 }
 
 // Rows that the budget pays for: at least kTokenBlock * kMaxTopK at any geometry within the limits.
-std::int64_t rows_in_budget(const contract::Geometry& g, RowType type) {
-  return round_down(kRowBudget / row_bytes(g, type), 128);
+std::int64_t rows_in_budget(const contract::Geometry& g, RowType type, std::int32_t terms) {
+  return round_down(kRowBudget / row_bytes(g, type, terms), 128);
 }
 
 // Tokens, in whole blocks, whose rows fit `rows` with half as many to spare when the router spreads its picks evenly over
@@ -53,15 +60,17 @@ std::int64_t most_f32_tokens(const contract::Geometry& g) {
   const std::int64_t bytes_times_experts = g.hidden * 4 * g.top_k * g.local_experts;  // a token's
   const std::int64_t in_f32 = round_down(kF32RowBytes * g.experts / bytes_times_experts, kTokenBlock);
   return std::min(std::max<std::int64_t>(in_f32, kTokenBlock),
-                  tokens_of_ordinary_routing(g, rows_in_budget(g, RowType::f32)));
+                  tokens_of_ordinary_routing(g, rows_in_budget(g, RowType::f32, 1)));
 }
 
-Sizes sizes_of(const contract::Geometry& g, std::int64_t tokens, RowType many_rows) {
+Sizes sizes_of(const contract::Geometry& g, std::int64_t tokens, RowType many_rows,
+               contract::IntermediateType intermediate_type) {
   Sizes s;
+  s.terms = contract::terms_of(intermediate_type);
   s.picks = g.max_local_picks();
   s.row_type = tokens <= most_f32_tokens(g) ? RowType::f32 : many_rows;
 
-  const std::int64_t rows = rows_in_budget(g, s.row_type);
+  const std::int64_t rows = rows_in_budget(g, s.row_type, s.terms);
   const std::int64_t one_chunk = tokens_of_ordinary_routing(g, rows);
   const std::int64_t all_chunks = kMaxChunks * rows_of_a_full_chunk(rows, s.picks) / s.picks;
   const std::int64_t largest_slab =
@@ -97,17 +106,20 @@ Offsets offsets_of(const contract::Geometry& g, const Sizes& s) {
   o.chunks = place(s.max_chunks * static_cast<std::int64_t>(sizeof(stages::Chunk)));
   o.expert_begin = place(s.max_chunks * (g.local_experts + std::int64_t{1}) * 4);
   o.row_to_token = place(slots * 4);
-  o.inter = place(s.row_capacity * g.intermediate);
-  o.inter_scale = place(s.row_capacity * g.intermediate_blocks() * 4);
+  o.inter = place(s.row_capacity * inter_bytes(g, s.terms));
+  o.inter_scale = place(s.row_capacity * inter_scale_bytes(g, s.terms));
   o.rows = place(s.row_capacity * g.hidden * (s.row_type == RowType::f32 ? 4 : 2));
   o.row_exponent = place(s.row_capacity * exponent_bytes(g, s.row_type));
   o.bytes = static_cast<std::size_t>(next);
   return o;
 }
 
-std::size_t workspace_bytes(const contract::Geometry& g, std::int64_t max_tokens, RowType many_rows) {
+std::size_t workspace_bytes(const contract::Geometry& g, std::int64_t max_tokens, RowType many_rows,
+                            contract::IntermediateType intermediate_type) {
   // Within a row type the need grows with T; the largest call of each type decides.
-  const auto need = [&](std::int64_t tokens) { return offsets_of(g, sizes_of(g, tokens, many_rows)).bytes; };
+  const auto need = [&](std::int64_t tokens) {
+    return offsets_of(g, sizes_of(g, tokens, many_rows, intermediate_type)).bytes;
+  };
   return std::max(need(max_tokens), need(std::min(max_tokens, most_f32_tokens(g))));
 }
 

@@ -16,6 +16,7 @@
 #include <cstdint>
 
 #include "contract/geometry.h"
+#include "contract/intermediate.h"
 
 namespace blockmoe::kernels::plan {
 
@@ -43,10 +44,12 @@ struct Sizes {
   std::int64_t row_capacity = 0;  // [R] rows of a chunk; a multiple of 16
   std::int32_t max_chunks = 0;    // of a slab
   RowType row_type = RowType::f32;
+  std::int32_t terms = 1;  // of an intermediate value
 };
 
 // `many_rows`: the type of rows that are too many for f32.
-Sizes sizes_of(const contract::Geometry& geometry, std::int64_t tokens, RowType many_rows = RowType::bf16);
+Sizes sizes_of(const contract::Geometry& geometry, std::int64_t tokens, RowType many_rows = RowType::bf16,
+               contract::IntermediateType intermediate_type = contract::IntermediateType::e4m3);
 
 // The most tokens whose rows stay in f32. Within a row type, what a call needs grows with its tokens.
 std::int64_t most_f32_tokens(const contract::Geometry& geometry);
@@ -64,6 +67,7 @@ Offsets offsets_of(const contract::Geometry& geometry, const Sizes& sizes);
 
 // What any call of up to `max_tokens` needs.
 std::size_t workspace_bytes(const contract::Geometry& geometry, std::int64_t max_tokens,
-                            RowType many_rows = RowType::bf16);
+                            RowType many_rows = RowType::bf16,
+                            contract::IntermediateType intermediate_type = contract::IntermediateType::e4m3);
 
 }  // namespace blockmoe::kernels::plan

@@ -3,7 +3,7 @@
 //   hidden       [T', H]       e4m3, gathered: row r of a tile is token row_to_token[row_base + r]
 //   hidden_scale [H/128, T']   f32
 //   w13          [L, 2I, H]    e4m3        w13_scale [L, 2I/128, H/128] f32
-//   inter        [R, I]        e4m3 out    inter_scale [I/128, R] f32 out
+//   inter        [R, t, I]     e4m3 out    inter_scale [I/128, R, t] f32 out, t terms a value
 //
 // A tile is (expert, 128 intermediate columns, up to 64 rows): block 0 of the mainloop is up, block 1 is gate of the same
 // columns, so that a thread holds both factors of its values, and a CTA all 128 values that share a scale.
@@ -36,6 +36,7 @@ struct Gemm1Params {
   int chunk;
   int tokens;                 // T'
   std::int64_t row_capacity;  // R
+  int inter_terms;            // t
   stages::Workspace workspace;
 };
 
@@ -44,6 +45,7 @@ struct Gemm1Source {
   const std::int32_t* row_to_token;  // of the chunk
 
   __device__ int k_size() const { return p.hidden_size; }
+  static __device__ constexpr int terms() { return 1; }
 
   __device__ int token_of(const Tile& tile, int row) const {
     const int token = row_to_token[tile.row_begin + row];
@@ -150,8 +152,22 @@ __device__ void finish_gemm1(const Gemm1Params& p, const Tile& tile, const Sums&
       }
       const int column = tile.column * kBlockColumns + warp * 16 + column_of(lane, 0, 0);
       BLOCKMOE_CHECK(column >= 0 && column + 4 <= p.intermediate);
-      *reinterpret_cast<std::uint32_t*>(p.workspace.inter + out * p.intermediate + column) = codes;
-      if (warp == 0 && lane % 4 == 0) p.workspace.inter_scale[tile.column * p.row_capacity + out] = scale.scale;
+      std::uint8_t* const to = p.workspace.inter + out * p.inter_terms * p.intermediate + column;
+      float* const scale_to = p.workspace.inter_scale + (tile.column * p.row_capacity + out) * p.inter_terms;
+      const bool has_scale = warp == 0 && lane % 4 == 0;
+      *reinterpret_cast<std::uint32_t*>(to) = codes;
+      if (has_scale) scale_to[0] = scale.scale;
+      if (p.inter_terms > 1) {
+        std::uint32_t residuals = 0;
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          const auto code = static_cast<std::uint8_t>(codes >> (8 * c));
+          residuals |= static_cast<std::uint32_t>(contract::requantise_residual(values[u][j][c], scale.inverse, code))
+                       << (8 * c);
+        }
+        *reinterpret_cast<std::uint32_t*>(to + p.intermediate) = residuals;
+        if (has_scale) scale_to[1] = contract::residual_scale(scale.scale);
+      }
     }
   }
 }
@@ -167,7 +183,7 @@ __global__ void __launch_bounds__(kThreads, 1) gemm1(const __grid_constant__ Gem
     const std::int32_t* const expert_begin =
         p.workspace.expert_begin + static_cast<std::int64_t>(p.chunk) * (p.experts + 1);
     const Schedule schedule = Schedule::build(expert_begin, p.experts, p.intermediate / kBlockColumns,
-                                              reinterpret_cast<int*>(ring + kStages));
+                                              Gemm1Source::terms(), reinterpret_cast<int*>(ring + kStages));
     const Gemm1Source source{p, p.workspace.row_to_token + chunk.row_base};
     run_tiles<kStages>(source, schedule, ring,
                        [&](const Tile& tile, const Sums& sums) { finish_gemm1(p, tile, sums, of_warp); });
@@ -200,6 +216,7 @@ Error launch_gemm1(const stages::Slab& slab, std::int32_t chunk, int stages, cud
   p.chunk = chunk;
   p.tokens = static_cast<int>(slab.activations.tokens);
   p.row_capacity = slab.sizes.row_capacity;
+  p.inter_terms = slab.sizes.terms;
   p.workspace = slab.workspace;
   return launch_kernel("gemm1", kernel_of(stages), shape_of_tiles(slab, g.intermediate_blocks(), stages), stream, p);
 }

@@ -1,11 +1,12 @@
 // gemm2.cu: the down product of each expert's rows.
 //
-//   inter        [R, I]      e4m3      inter_scale [I/128, R] f32
+//   inter        [R, t, I]   e4m3      inter_scale [I/128, R, t] f32, t terms a value
 //   w2           [L, H, I]   e4m3      w2_scale    [L, H/128, I/128] f32
 //   rows         [R, H]      f32 or bf16 out, not yet weighted
 //
 // A tile is (expert, 256 hidden columns, up to 64 rows): the mainloop's blocks are neighbouring blocks of columns. Where
-// H/128 is odd the last tile's second block repeats the first and is not stored.
+// H/128 is odd the last tile's second block repeats the first and is not stored. With two terms a tile is up to 32 rows, whose
+// second terms stand in the other half of its units: the weights are copied and widened once for both.
 #include <cstdint>
 
 #include <cuda_bf16.h>
@@ -28,6 +29,7 @@ struct Gemm2Params {
   int experts;       // L
   int chunk;
   std::int64_t row_capacity;  // R
+  int terms;                  // t
   stages::Workspace workspace;
 
   __host__ __device__ int column_blocks() const { return hidden / kBlockColumns; }
@@ -38,6 +40,16 @@ struct Gemm2Source {
   const Gemm2Params& p;
 
   __device__ int k_size() const { return p.intermediate; }
+  __device__ int terms() const { return p.terms; }
+
+  // Which of inter's R t rows stands in row `row` of the tile's units; negative: none.
+  __device__ std::int64_t inter_row(const Tile& tile, int row) const {
+    const int first_rows = tile.units() * kUnitRows;
+    const int term = row < first_rows ? 0 : 1;
+    const int within = row - term * first_rows;
+    if (term >= p.terms || within >= tile.rows) return -1;
+    return static_cast<std::int64_t>(tile.row_begin + within) * p.terms + term;
+  }
 
   __device__ Operands operands(const Tile& tile) const {
     Operands o;
@@ -47,15 +59,13 @@ struct Gemm2Source {
     BLOCKMOE_CHECK(tile.expert >= 0 && tile.expert < p.experts);
 #pragma unroll
     for (int i = 0; i < kTileRows / kRowsAPass; ++i) {
-      const int row = thread / kVectors + i * kRowsAPass;
-      if (row < tile.rows) {
-        o.activations[i] =
-            p.workspace.inter + static_cast<std::int64_t>(tile.row_begin + row) * p.intermediate + vector;
-      }
+      const std::int64_t row = inter_row(tile, thread / kVectors + i * kRowsAPass);
+      if (row >= 0) o.activations[i] = p.workspace.inter + row * p.intermediate + vector;
     }
-    if (thread < tile.rows) {
-      o.scale = p.workspace.inter_scale + tile.row_begin + thread;
-      o.scale_step = p.row_capacity;
+    const std::int64_t scale_row = thread < kTileRows ? inter_row(tile, thread) : -1;
+    if (scale_row >= 0) {
+      o.scale = p.workspace.inter_scale + scale_row;
+      o.scale_step = p.row_capacity * p.terms;
     }
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
@@ -79,6 +89,21 @@ __device__ void store_four(const float (&x)[4], float* at) {
 __device__ void store_four(const float (&x)[4], __nv_bfloat16* at) {
   const __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(x[0], x[1]), __floats2bfloat162_rn(x[2], x[3])};
   *reinterpret_cast<uint2*>(at) = *reinterpret_cast<const uint2*>(pairs);
+}
+
+// The first terms' sums are then the rows'.
+__device__ void add_second_terms(const Tile& tile, Sums& sums) {
+#pragma unroll
+  for (int u = 0; u < kTileUnits / 2; ++u) {
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float second = tile.units() == 1 ? sums.at[u + 1][n][i] : sums.at[u + 2][n][i];
+        sums.at[u][n][i] = __fadd_rn(sums.at[u][n][i], second);
+      }
+    }
+  }
 }
 
 template <typename Row>
@@ -115,9 +140,11 @@ __global__ void __launch_bounds__(kThreads, 1) gemm2(const __grid_constant__ Gem
     const std::int32_t* const expert_begin =
         p.workspace.expert_begin + static_cast<std::int64_t>(p.chunk) * (p.experts + 1);
     const Schedule schedule =
-        Schedule::build(expert_begin, p.experts, p.column_tiles(), reinterpret_cast<int*>(ring + kStages));
-    run_tiles<kStages>(Gemm2Source{p}, schedule, ring,
-                       [&](const Tile& tile, const Sums& sums) { finish_gemm2<Row>(p, tile, sums); });
+        Schedule::build(expert_begin, p.experts, p.column_tiles(), p.terms, reinterpret_cast<int*>(ring + kStages));
+    run_tiles<kStages>(Gemm2Source{p}, schedule, ring, [&](const Tile& tile, Sums& sums) {
+      if (p.terms > 1) add_second_terms(tile, sums);
+      finish_gemm2<Row>(p, tile, sums);
+    });
   }
 }
 
@@ -141,6 +168,7 @@ Error launch_gemm2(const stages::Slab& slab, std::int32_t chunk, int stages, cud
   p.experts = g.local_experts;
   p.chunk = chunk;
   p.row_capacity = slab.sizes.row_capacity;
+  p.terms = slab.sizes.terms;
   p.workspace = slab.workspace;
   const Gemm2Kernel kernel =
       slab.sizes.row_type == plan::RowType::f32 ? kernel_of<float>(stages) : kernel_of<__nv_bfloat16>(stages);

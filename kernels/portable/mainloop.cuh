@@ -308,7 +308,8 @@ __device__ __forceinline__ void multiply(const Source& source, const Schedule& s
   }
 }
 
-// All tiles of this CTA. Source: k_size() and operands(tile), which says where this thread finds a tile's operands.
+// All tiles of this CTA. Source: k_size(), terms() and operands(tile), which says where this thread finds a tile's operands. With
+// two terms, the second ones of a tile of n units stand in units n to 2 n - 1, and so do their sums.
 // Finish: called by all threads with a tile and its sums; may use __syncthreads.
 template <int kStages, typename Source, typename Finish>
 __device__ __forceinline__ void run_tiles(const Source& source, const Schedule& schedule, Stage* stages,
@@ -327,7 +328,7 @@ __device__ __forceinline__ void run_tiles(const Source& source, const Schedule& 
   for (int number = static_cast<int>(blockIdx.x); number < tiles; number += static_cast<int>(gridDim.x)) {
     const Tile tile = schedule.tile(number);
     Sums sums = {};
-    switch (tile.units()) {
+    switch (tile.units() * source.terms()) {
       case 1:
         multiply<1>(source, schedule, cursor, ring, sums);
         break;

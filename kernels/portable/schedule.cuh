@@ -1,6 +1,6 @@
 // schedule.cuh: which tile a CTA works on, from the rows that each expert turned out to have.
 //
-// A tile is (expert, column tile, up to 64 of the expert's rows). An expert's rows are cut evenly, in units of 16, into as
+// A tile is (expert, column tile, up to 64 of the expert's rows; 32 where each has two terms). An expert's rows are cut evenly, in units of 16, into as
 // few row tiles as hold them. Tiles are numbered expert by expert, then column by column, then row tile by row tile, so
 // that CTAs with neighbouring numbers read the same weights. CTA b takes tiles b, b + gridDim.x, ...
 #pragma once
@@ -26,11 +26,12 @@ struct Schedule {
   int* first_row;   // of each expert in the chunk
   int* first_tile;  // of each expert, counted in row tiles
   int experts;
-  int columns;  // column tiles
+  int columns;    // column tiles
+  int most_rows;  // of a tile
 
-  // By all threads of the CTA. `expert_begin` is the chunk's [L + 1]; `shared` has schedule_bytes(experts).
-  __device__ static Schedule build(const std::int32_t* expert_begin, int experts, int columns, int* shared) {
-    Schedule s{shared, shared + experts + 1, experts, columns};
+  // By all threads of the CTA. `expert_begin` is the chunk's [L + 1]; `shared` has schedule_bytes(experts). `terms`: of a row.
+  __device__ static Schedule build(const std::int32_t* expert_begin, int experts, int columns, int terms, int* shared) {
+    Schedule s{shared, shared + experts + 1, experts, columns, kTileRows / terms};
     for (int e = static_cast<int>(threadIdx.x); e <= experts; e += static_cast<int>(blockDim.x)) {
       s.first_row[e] = expert_begin[e];
     }
@@ -57,7 +58,7 @@ struct Schedule {
     t.row_begin = first_row[t.expert] + begin;
     t.rows = (end < rows ? end : rows) - begin;
     BLOCKMOE_CHECK(t.expert >= 0 && t.expert < experts && t.column >= 0 && t.column < columns);
-    BLOCKMOE_CHECK(t.rows > 0 && t.rows <= kTileRows && t.row_begin + t.rows <= first_row[t.expert + 1]);
+    BLOCKMOE_CHECK(t.rows > 0 && t.rows <= most_rows && t.row_begin + t.rows <= first_row[t.expert + 1]);
     return t;
   }
 
@@ -69,7 +70,7 @@ struct Schedule {
     for (int base = 0; base < experts; base += 32) {
       const int e = base + lane;
       const int rows = e < experts ? first_row[e + 1] - first_row[e] : 0;
-      const int mine = (rows + kTileRows - 1) / kTileRows;
+      const int mine = (rows + most_rows - 1) / most_rows;
       int sum = mine;
       for (int distance = 1; distance < 32; distance *= 2) {
         const int other = __shfl_up_sync(0xffffffffu, sum, static_cast<unsigned>(distance));

@@ -37,8 +37,8 @@ struct Workspace {
   std::int32_t* pick_row = nullptr;      // [T', P] row within the token's chunk, or -1: the inverse of row_to_token
 
   // By gemm1, for one chunk at a time.
-  std::uint8_t* inter = nullptr;  // [R, I] e4m3
-  float* inter_scale = nullptr;   // [I/128, R]
+  std::uint8_t* inter = nullptr;  // [R, t, I] e4m3, t terms a value (contract/intermediate.h)
+  float* inter_scale = nullptr;   // [I/128, R, t]
   // By gemm2, for one chunk at a time.
   void* rows = nullptr;                  // [R, H] f32, bf16 or fp16 (sizes.row_type), not yet weighted
   std::uint8_t* row_exponent = nullptr;  // [R, H/16] of rows in fp16 (short_rows.cuh)

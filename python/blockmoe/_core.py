@@ -29,8 +29,10 @@ fused_moe_prerouted = _module.fused_moe_prerouted
 # The parent's plans have threads that a child does not.
 os.register_at_fork(after_in_child=_module.forget_plans)
 
-# The values of blockmoe::Backend, blockmoe::Policy and blockmoe::EpWay.
+# The values of blockmoe::Backend, blockmoe::IntermediateType, blockmoe::Policy and blockmoe::EpWay.
 BACKENDS = {"auto": 0, "cpu": 1, "portable": 2, "hopper": 3, "blackwell": 4}
+
+INTERMEDIATE_TYPES = {"e4m3": 0, "e4m3x2": 1}
 
 POLICIES = {"auto": 0, "reference_b200": 1, "cutlass": 2, "trtllm": 3}
 EP_WAYS = {"auto": 0, "gather": 1, "exchange": 2}
@@ -43,6 +45,14 @@ def policy_number(name: str) -> int:
         return POLICIES[name]
     except KeyError:
         raise ValueError(f'policy: "{name}", expected {", ".join(POLICIES)}') from None
+
+
+def intermediate_type_number(name: str) -> int:
+    """Raises ValueError for a name that no intermediate type has."""
+    try:
+        return INTERMEDIATE_TYPES[name]
+    except KeyError:
+        raise ValueError(f'intermediate_type: "{name}", expected {", ".join(INTERMEDIATE_TYPES)}') from None
 
 
 def backend_number(name: str) -> int:

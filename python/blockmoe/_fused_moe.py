@@ -6,7 +6,7 @@ from . import _core
 from ._plan import Plan
 from ._tensors import DLPackTensor, Output, lend, lend_optional, new_numpy_output, raise_by_name
 
-_OPTIONS = (8, 8, 4, False, "auto", 0, 0.0)
+_OPTIONS = (8, 8, 4, False, "auto", 0, 0.0, "e4m3")
 
 
 @overload
@@ -30,6 +30,7 @@ def fused_moe(
     backend: str = "auto",
     max_local_picks: int = 0,
     min_weight_share: float = 0.0,
+    intermediate_type: str = "e4m3",
     plan: Plan | None = None,
     workspace: DLPackTensor | None = None,
 ) -> Output: ...
@@ -56,6 +57,7 @@ def fused_moe(
     backend: str = "auto",
     max_local_picks: int = 0,
     min_weight_share: float = 0.0,
+    intermediate_type: str = "e4m3",
     plan: Plan | None = None,
     workspace: DLPackTensor | None = None,
 ) -> Any: ...
@@ -81,6 +83,7 @@ def fused_moe(
     backend: str = "auto",
     max_local_picks: int = 0,
     min_weight_share: float = 0.0,
+    intermediate_type: str = "e4m3",
     plan: Plan | None = None,
     workspace: DLPackTensor | None = None,
 ) -> Any:
@@ -114,6 +117,7 @@ def fused_moe(
         gate_first: gemm1_weights holds gate rows first, then up rows. A plan has its own.
         backend: "auto", "cpu", "portable", "hopper" or "blackwell". A plan has its own.
         max_local_picks, min_weight_share: pruning, off by default; as of Plan, which has its own.
+        intermediate_type: "e4m3" or "e4m3x2", for less error between the two products; as of Plan, which has its own.
         plan: what to run. None: one for these sizes, kept for later calls of the same sizes.
         workspace: [plan.workspace_bytes or more] uint8, contiguous, of calls that never run at the same time. None: one from
             the framework's allocator (for the CPU without one, the heap).
@@ -129,9 +133,11 @@ def fused_moe(
 
     Safe under CUDA graph capture. With output and workspace given, nothing is allocated on the device.
     """
-    options = (top_k, n_group, topk_group, gate_first, backend, max_local_picks, min_weight_share)
+    options = (top_k, n_group, topk_group, gate_first, backend, max_local_picks, min_weight_share, intermediate_type)
     if plan is not None and options != _OPTIONS:
-        raise ValueError("plan: given beside top_k, n_group, topk_group, gate_first, backend or pruning, expected one of the two")
+        raise ValueError(
+            "plan: given beside top_k, n_group, topk_group, gate_first, backend, pruning or intermediate_type, expected one of the two"
+        )
     given = output if output is not None else new_numpy_output(hidden_states)
     try:
         made = _core.fused_moe(
@@ -153,6 +159,7 @@ def fused_moe(
             _core.backend_number(backend),
             max_local_picks,
             min_weight_share,
+            _core.intermediate_type_number(intermediate_type),
             None if plan is None else plan._handle,
             lend_optional("workspace", workspace, written=True),
         )

@@ -6,7 +6,7 @@ from . import _core
 from ._plan import Plan
 from ._tensors import DLPackTensor, Output, lend, lend_optional, new_numpy_output, raise_by_name
 
-_OPTIONS = (256, False, "auto", 0, 0.0)
+_OPTIONS = (256, False, "auto", 0, 0.0, "e4m3")
 
 
 @overload
@@ -27,6 +27,7 @@ def fused_moe_prerouted(
     backend: str = "auto",
     max_local_picks: int = 0,
     min_weight_share: float = 0.0,
+    intermediate_type: str = "e4m3",
     plan: Plan | None = None,
     workspace: DLPackTensor | None = None,
 ) -> Output: ...
@@ -50,6 +51,7 @@ def fused_moe_prerouted(
     backend: str = "auto",
     max_local_picks: int = 0,
     min_weight_share: float = 0.0,
+    intermediate_type: str = "e4m3",
     plan: Plan | None = None,
     workspace: DLPackTensor | None = None,
 ) -> Any: ...
@@ -72,6 +74,7 @@ def fused_moe_prerouted(
     backend: str = "auto",
     max_local_picks: int = 0,
     min_weight_share: float = 0.0,
+    intermediate_type: str = "e4m3",
     plan: Plan | None = None,
     workspace: DLPackTensor | None = None,
 ) -> Any:
@@ -85,8 +88,8 @@ def fused_moe_prerouted(
             or more, not on this rank, or earlier in the row, is skipped.
         topk_weights: [T, K] f32, used as they are: a scaling factor is the caller's to apply; a row pitch is accepted.
         hidden_states, hidden_states_scale, gemm1_weights, gemm1_weights_scale, gemm2_weights, gemm2_weights_scale,
-            local_expert_offset, output, gate_first, backend, max_local_picks, min_weight_share, plan, workspace: as of
-            fused_moe.
+            local_expert_offset, output, gate_first, backend, max_local_picks, min_weight_share, intermediate_type, plan,
+            workspace: as of fused_moe.
         experts: E, over all ranks, K to 1024. A plan has its own.
 
     Returns:
@@ -95,8 +98,9 @@ def fused_moe_prerouted(
     Raises:
         ValueError, TypeError, RuntimeError: as of fused_moe.
     """
-    if plan is not None and (experts, gate_first, backend, max_local_picks, min_weight_share) != _OPTIONS:
-        raise ValueError("plan: given beside experts, gate_first, backend or pruning, expected one of the two")
+    options = (experts, gate_first, backend, max_local_picks, min_weight_share, intermediate_type)
+    if plan is not None and options != _OPTIONS:
+        raise ValueError("plan: given beside experts, gate_first, backend, pruning or intermediate_type, expected one of the two")
     given = output if output is not None else new_numpy_output(hidden_states)
     try:
         made = _core.fused_moe_prerouted(
@@ -115,6 +119,7 @@ def fused_moe_prerouted(
             _core.backend_number(backend),
             max_local_picks,
             min_weight_share,
+            _core.intermediate_type_number(intermediate_type),
             None if plan is None else plan._handle,
             lend_optional("workspace", workspace, written=True),
         )

@@ -22,7 +22,7 @@ _INPUTS = (
 )
 _OPTIONS = (
     "*, int top_k=8, int n_group=8, int topk_group=4, bool gate_first=False, str backend='auto', int max_local_picks=0, "
-    "float min_weight_share=0.0"
+    "float min_weight_share=0.0, str intermediate_type='e4m3'"
 )
 
 _library = torch.library.Library("blockmoe", "DEF")

@@ -11,6 +11,7 @@
 #include "blockmoe/moe.hpp"
 #include "contract/call.h"
 #include "contract/geometry.h"
+#include "contract/intermediate.h"
 #include "contract/pruning.h"
 
 namespace blockmoe::api {
@@ -25,6 +26,11 @@ struct PlanRequest {
 inline contract::Pruning pruning_of(const PlanRequest& request) {
   const Pruning& pruning = request.options.pruning;
   return {pruning.max_local_picks, pruning.min_weight_share};
+}
+
+inline contract::IntermediateType intermediate_type_of(const PlanRequest& request) {
+  return request.options.intermediate_type == IntermediateType::e4m3x2 ? contract::IntermediateType::e4m3x2
+                                                                       : contract::IntermediateType::e4m3;
 }
 
 /// What a backend decided. `state` is the backend's own and is passed back to it.

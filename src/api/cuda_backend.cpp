@@ -164,6 +164,7 @@ kernels::Request kernel_request(const PlanRequest& request, kernels::Path path) 
   r.path = path;
   r.max_sms = request.options.max_sms;
   r.batch_invariant = request.options.batch_invariant;
+  r.intermediate_type = intermediate_type_of(request);
   r.pruning = pruning_of(request);
   r.policy = policy_of(request.options.policy);
   r.switches = switches_of(request.options);

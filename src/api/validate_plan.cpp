@@ -83,6 +83,9 @@ Status check_options(const Options& options, const contract::Geometry& g) {
   BLOCKMOE_RETURN_IF_ERROR(check_range("options.mma_gemm2_m_threshold", options.mma_gemm2_m_threshold, 0, kLargestInt));
   BLOCKMOE_RETURN_IF_ERROR(
       check_range("options.trtllm_gemm2_m_threshold", options.trtllm_gemm2_m_threshold, 0, kLargestInt));
+  const auto type = static_cast<std::int32_t>(options.intermediate_type);
+  BLOCKMOE_RETURN_IF_ERROR(
+      check_range("options.intermediate_type", type, 0, static_cast<std::int32_t>(IntermediateType::e4m3x2)));
   return check_pruning(options.pruning, g);
 }
 

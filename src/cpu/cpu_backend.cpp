@@ -40,6 +40,7 @@ std::string explain(InstructionSet set, const api::PlanRequest& request, const S
   text += request.options.max_threads > 0
               ? ", of at most " + std::to_string(request.options.max_threads) + " asked for\n"
               : ", all that the process may run on\n";
+  if (sizes.terms > 1) text += "intermediate: e4m3x2, a code and one of what it leaves over\n";
   text += "chunks: tokens with at most " + std::to_string(sizes.max_rows) + " rows, of blocks of " +
           std::to_string(sizes.block_tokens) + " tokens routed together\n";
   return text;
@@ -109,7 +110,8 @@ Result<api::BackendPlan> plan_for(const api::PlanRequest& request, InstructionSe
   if (!is_available(set)) return Status(StatusCode::unsupported, "this machine does not run cpu/" + name);
   auto state = std::make_shared<PlanState>();
   state->set = set;
-  state->sizes = choose_sizes(request.geometry, request.max_tokens, choose_threads(request));
+  state->sizes =
+      choose_sizes(request.geometry, request.max_tokens, choose_threads(request), api::intermediate_type_of(request));
   api::BackendPlan result;
   result.path = "cpu/" + name;
   result.explain = explain(set, request, state->sizes);

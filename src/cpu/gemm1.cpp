@@ -4,12 +4,13 @@
 //   hidden_scale  [H/128, T]         f32, pitched
 //   w13           [L, 2I, H]         e4m3, up at row up_row + i, gate at row gate_row + i
 //   w13_scale     [L, 2I/128, H/128] f32
-//   inter         [max_rows, I]      e4m3 out      inter_scale [I/128, max_rows]  f32 out
+//   inter         [max_rows, t, I]   e4m3 out      inter_scale [I/128, max_rows, t]  f32 out, t terms a value
 //
 // A unit of work is a row block x 128 columns of I, so that a unit owns whole scale blocks of its output: 256 weight rows,
 // K = H in steps of 128. Up stands in columns 0..127 of the tile, gate in 128..255.
 #include "cpu/gemm1.hpp"
 
+#include "contract/requantise.h"
 #include "cpu/lanes.hpp"
 #include "cpu/tile.hpp"
 
@@ -58,9 +59,12 @@ void finish(const Call& call, const RowBlock& block, std::int64_t column_block, 
   const Buffers& b = call.buffers;
   for (std::int32_t r = 0; r < block.count; ++r) {
     const std::int64_t row = block.first + r;
-    std::uint8_t* codes = b.inter + row * call.geometry.intermediate + column_block * kBlock;
-    b.inter_scale[column_block * call.sizes.max_rows + row] =
-        swiglu_requantise(tile.acc(r) + kUp, tile.acc(r) + kGate, codes);
+    const bool has_residuals = b.terms > 1;
+    std::uint8_t* codes = b.inter + row * b.terms * call.geometry.intermediate + column_block * kBlock;
+    float* const scales = b.inter_scale + (column_block * call.sizes.max_rows + row) * b.terms;
+    scales[0] = swiglu_requantise(tile.acc(r) + kUp, tile.acc(r) + kGate, codes,
+                                  has_residuals ? codes + call.geometry.intermediate : nullptr);
+    if (has_residuals) scales[1] = contract::residual_scale(scales[0]);
   }
 }
 

@@ -51,11 +51,16 @@ void score_experts(const float* logits, const float* bias, std::int32_t experts,
   }
 }
 
-float swiglu_requantise(const float* up, const float* gate, std::uint8_t* codes) {
+float swiglu_requantise(const float* up, const float* gate, std::uint8_t* codes, std::uint8_t* residuals) {
   float values[kBlock];
   for (int i = 0; i < kBlock; ++i) values[i] = contract::rn::mul(contract::silu(gate[i]), up[i]);
   const contract::BlockScale scale = contract::block_scale(amax(values));
   for (int i = 0; i < kBlock; ++i) codes[i] = contract::requantise(values[i], scale.inverse);
+  if (residuals != nullptr) {
+    for (int i = 0; i < kBlock; ++i) {
+      residuals[i] = contract::requantise_residual(values[i], scale.inverse, codes[i]);
+    }
+  }
   return scale.scale;
 }
 

@@ -11,8 +11,8 @@ namespace blockmoe::cpu {
 /// What routing needs of one token: mixing scores and choice scores, [experts] each.
 void score_experts(const float* logits, const float* bias, std::int32_t experts, float* mixing, float* choice);
 
-/// codes[128] and the returned scale of silu(gate) * up, [128] each.
-float swiglu_requantise(const float* up, const float* gate, std::uint8_t* codes);
+/// codes[128] and the returned scale of silu(gate) * up, [128] each; residuals[128], the second terms, unless null.
+float swiglu_requantise(const float* up, const float* gate, std::uint8_t* codes, std::uint8_t* residuals = nullptr);
 
 /// output[width] = the sum of weights[i] * rows[i], taken in order, rounded to bf16 or as it is; zeros where count is 0.
 /// width is a multiple of 128.

@@ -30,14 +30,15 @@ class Carver {
   std::size_t used_ = 0;
 };
 
-Scratch carve_scratch(Carver& carver, const Products& products) {
+Scratch carve_scratch(Carver& carver, const Products& products, int terms) {
+  const std::int64_t term_rows = std::int64_t{kRowBlock} * terms;
   Scratch s{};
-  s.activations = carver.take<std::byte>(kRowBlock * static_cast<std::int64_t>(products.activation_bytes));
+  s.activations = carver.take<std::byte>(term_rows * static_cast<std::int64_t>(products.activation_bytes));
   s.panel = carver.take<std::byte>(static_cast<std::int64_t>(products.panel_bytes));
-  s.acc = carver.take<float>(std::int64_t{kRowBlock} * kColumns);
-  s.activation_scales = carver.take<float>(kRowBlock);
-  s.scales = carver.take<float>(kRowBlock);
-  s.rows = carver.take<const std::uint8_t*>(kRowBlock);
+  s.acc = carver.take<float>(term_rows * kColumns);
+  s.activation_scales = carver.take<float>(term_rows);
+  s.scales = carver.take<float>(term_rows);
+  s.rows = carver.take<const std::uint8_t*>(term_rows);
   return s;
 }
 
@@ -48,11 +49,12 @@ Buffers carve(Carver& carver, const contract::Geometry& g, const Sizes& sizes, c
   b.expert_next = carver.take<std::int32_t>(g.local_experts + 1);
   b.row_to_token = carver.take<std::int32_t>(sizes.max_rows);
   b.row_blocks = carver.take<RowBlock>(sizes.max_blocks);
-  b.inter = carver.take<std::uint8_t>(sizes.max_rows * g.intermediate);
-  b.inter_scale = carver.take<float>(sizes.max_rows * g.intermediate_blocks());
+  b.terms = sizes.terms;
+  b.inter = carver.take<std::uint8_t>(sizes.max_rows * sizes.terms * g.intermediate);
+  b.inter_scale = carver.take<float>(sizes.max_rows * sizes.terms * g.intermediate_blocks());
   b.expert_output = carver.take<float>(sizes.max_rows * g.hidden);
   Carver one(nullptr);
-  carve_scratch(one, products);
+  carve_scratch(one, products, sizes.terms);
   b.scratch_bytes = one.used();
   b.scratch = carver.take<std::byte>(static_cast<std::int64_t>(b.scratch_bytes) * sizes.threads);
   return b;
@@ -60,10 +62,13 @@ Buffers carve(Carver& carver, const contract::Geometry& g, const Sizes& sizes, c
 
 }  // namespace
 
-Sizes choose_sizes(const contract::Geometry& geometry, std::int64_t max_tokens, int threads) {
-  const std::int64_t row_bytes = geometry.hidden * static_cast<std::int64_t>(sizeof(float)) + geometry.intermediate +
-                                 geometry.intermediate_blocks() * static_cast<std::int64_t>(sizeof(float));
+Sizes choose_sizes(const contract::Geometry& geometry, std::int64_t max_tokens, int threads,
+                   contract::IntermediateType intermediate_type) {
   Sizes sizes;
+  sizes.terms = contract::terms_of(intermediate_type);
+  const std::int64_t term_bytes =
+      geometry.intermediate + geometry.intermediate_blocks() * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t row_bytes = geometry.hidden * static_cast<std::int64_t>(sizeof(float)) + sizes.terms * term_bytes;
   sizes.block_tokens = std::min(max_tokens, kBlockTokens);
   sizes.max_rows =
       std::min(sizes.block_tokens * geometry.max_local_picks(), std::max(kFewestRows, kRowBytesTarget / row_bytes));
@@ -74,7 +79,7 @@ Sizes choose_sizes(const contract::Geometry& geometry, std::int64_t max_tokens, 
 
 Scratch Buffers::scratch_of(int thread, const Products& products) const {
   Carver carver(scratch + static_cast<std::size_t>(thread) * scratch_bytes);
-  return carve_scratch(carver, products);
+  return carve_scratch(carver, products, terms);
 }
 
 std::size_t workspace_bytes(const contract::Geometry& geometry, const Sizes& sizes, const Products& products) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "contract/geometry.h"
+#include "contract/intermediate.h"
 #include "cpu/products/products.hpp"
 
 namespace blockmoe::cpu {
@@ -21,9 +22,11 @@ struct Sizes {
   std::int64_t max_rows = 0;    // of a chunk
   std::int64_t max_blocks = 0;  // row blocks of a chunk
   int threads = 1;
+  int terms = 1;  // of an intermediate value
 };
 
-Sizes choose_sizes(const contract::Geometry& geometry, std::int64_t max_tokens, int threads);
+Sizes choose_sizes(const contract::Geometry& geometry, std::int64_t max_tokens, int threads,
+                   contract::IntermediateType intermediate_type = contract::IntermediateType::e4m3);
 
 /// A token's pick on this rank.
 struct LocalPick {
@@ -41,12 +44,12 @@ struct RowBlock {
 
 /// One thread's working memory.
 struct Scratch {
-  std::byte* activations;     // [kRowBlock] decoded rows of 128
+  std::byte* activations;     // [kRowBlock, terms] decoded rows of 128
   std::byte* panel;           // a decoded panel
-  float* acc;                 // [kRowBlock, kColumns]
-  float* activation_scales;   // [kRowBlock]
-  float* scales;              // [kRowBlock]
-  const std::uint8_t** rows;  // [kRowBlock]
+  float* acc;                 // [kRowBlock, terms, kColumns]
+  float* activation_scales;   // [kRowBlock, terms]
+  float* scales;              // [kRowBlock, terms]
+  const std::uint8_t** rows;  // [kRowBlock, terms]
 };
 
 struct Buffers {
@@ -55,11 +58,12 @@ struct Buffers {
   std::int32_t* expert_next;   // [L + 1], pack's own
   std::int32_t* row_to_token;  // [max_rows], token of the call
   RowBlock* row_blocks;        // [max_blocks]
-  std::uint8_t* inter;         // [max_rows, I] e4m3
-  float* inter_scale;          // [I/128, max_rows]
+  std::uint8_t* inter;         // [max_rows, terms, I] e4m3
+  float* inter_scale;          // [I/128, max_rows, terms]
   float* expert_output;        // [max_rows, H]
   std::byte* scratch;          // [threads] of scratch_bytes
   std::size_t scratch_bytes;
+  int terms;  // as of Sizes
 
   Scratch scratch_of(int thread, const Products& products) const;
 };

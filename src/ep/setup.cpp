@@ -26,6 +26,7 @@ std::array<Agreed, kAgreed> agreed_fields(const api::PlanRequest& layer, const E
            {"options.gate_first", o.gate_first ? 1 : 0},
            {"options.pruning.max_local_picks", o.pruning.max_local_picks},
            {"options.batch_invariant", o.batch_invariant ? 1 : 0},
+           {"options.intermediate_type", static_cast<std::int64_t>(o.intermediate_type)},
            {"options.policy", static_cast<std::int64_t>(o.policy)},
            {"options.no_trtllm_gemm1", o.no_trtllm_gemm1},
            {"options.no_trtllm_gemm2", o.no_trtllm_gemm2},

@@ -17,7 +17,7 @@ struct Agreed {
   std::int64_t value;
 };
 
-inline constexpr std::size_t kAgreed = 20;
+inline constexpr std::size_t kAgreed = 21;
 
 /// One rank's description, as it travels.
 struct Description {

@@ -26,6 +26,9 @@ struct Gates {
 };
 inline constexpr Gates kCpuGates{0.003, 0.026};
 inline constexpr Gates kTensorCoreGates{0.005, 0.026};
+/// With an intermediate of two terms, on all of them. The requantising oracle has one term: it is as far as the plain one is
+/// from a backend with one.
+inline constexpr Gates kTwoTermGates{0.026, 0.002};
 
 /// Largest relative L2 error of a single row against the requantising oracle: a row with the wrong experts must not hide
 /// behind rows that are larger.

@@ -43,6 +43,15 @@ class Plan(CliTest):
         self.assertEqual((plan["gemm1_path"], plan["gemm2_path"]), (plan["path"][:-7],) * 2)
         self.assert_refused("plan", "--backend", "cpu", "--max-local-picks", "9", says="max_local_picks: 9, expected 0 to 8")
 
+    def test_the_intermediates_type_is_said_and_counts(self):
+        def plan(*flags):
+            return json.loads(self.blockmoe("plan", "--json", "--backend", "cpu", "--max-tokens", "4096", *flags).stdout)
+
+        one, two = plan(), plan("--intermediate-type", "e4m3x2")
+        self.assertIn("intermediate: e4m3x2, a code and one of what it leaves over", two["explain"])
+        self.assertFalse(any(line.startswith("intermediate: ") for line in one["explain"]))
+        self.assertGreater(two["workspace"]["bytes"], one["workspace"]["bytes"])
+
     def test_wrong_requests_are_refused(self):
         self.assert_refused("plan", "--max-tokens", "-1", says=["--max-tokens", "-1"])
         self.assert_refused("plan", "--hidden", "100", says=["--hidden", "100"])
@@ -86,6 +95,14 @@ class Blackwell(CliTest):
         self.assertIn("64x128 up to 1 rows, 64x256 up to 2048 rows, 128x128, by all rows", text)
         text = "\n".join(self.plan("--policy", "auto", "--max-tokens", "16384")["explain"])
         self.assertIn("128x128 up to 128 rows, 256x128 by two SMs, by each expert's rows", text)
+
+    def test_it_does_not_offer_an_intermediate_of_two_terms(self):
+        plan = self.plan("--intermediate-type", "e4m3x2")
+        self.assertEqual(plan["backend"], "portable")
+        self.assertTrue(any(line.startswith("not blackwell: intermediate_type: ") for line in plan["explain"]), plan["explain"])
+        self.assertTrue(any(line.startswith("intermediate: e4m3x2") for line in plan["explain"]), plan["explain"])
+        self.assert_refused("plan", "--device", "sm_100a", "--backend", "blackwell", "--intermediate-type", "e4m3x2",
+                            says=["intermediate_type", "e4m3x2"])
 
     def test_a_policy_that_needs_what_is_missing_falls_back_and_says_so(self):
         text = "\n".join(self.plan("--policy", "trtllm")["explain"])

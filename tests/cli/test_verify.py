@@ -88,6 +88,16 @@ class Verdict(CliTest):
                     self.assertGreater(result["agent_latency_us"], 0)
                     self.assertGreaterEqual(found["latency"]["runs"], 3)
 
+    def test_an_intermediate_of_two_terms_is_held_to_gates_of_its_own(self):
+        rows = self.write_rows(row("a", 1), row("b", 200))
+        report = self.verify("--workloads", rows, "--backend", "cpu", "--intermediate-type", "e4m3x2")
+        self.assertTrue(report["all_passed"])
+        for result in report["results"]:
+            found = result["agent"]
+            self.assertLess(found["comparison"]["rel_l2_plain"], 0.002)
+            self.assertEqual(found["gates"]["rel_l2_plain"], 0.002)
+        self.assert_refused("verify", "--workloads", rows, "--intermediate-type", "bf16", says=["--intermediate-type", "e4m3 or e4m3x2"])
+
     def test_report_states_its_conditions(self):
         rows = self.write_rows(row("a", 5))
         report = self.verify("--workloads", rows, "--atol", "2", "--rtol", "0.25", "--required-matched-ratio", "0.8")

@@ -31,6 +31,7 @@ void check_parts(const Layer& layer, kernels::Path path, int parts) {
   const auto request_for = [&](std::int64_t most) {
     kernels::Request request = request_of(layer.geometry(), most, path);
     request.batch_invariant = true;
+    request.intermediate_type = layer.options.intermediate_type;
     return request;
   };
   const DeviceCall whole(layer);
@@ -55,7 +56,7 @@ void check_parts(const Layer& layer, kernels::Path path, int parts) {
   }
 }
 
-TEST_F(BatchInvariantTest, rows_have_the_same_bits_in_batches_of_any_size) {
+LayerOptions small_layer() {
   LayerOptions options;
   options.geometry.hidden = 1152;  // an odd number of column blocks
   options.geometry.intermediate = 384;
@@ -66,6 +67,21 @@ TEST_F(BatchInvariantTest, rows_have_the_same_bits_in_batches_of_any_size) {
   options.geometry.topk_group = 2;
   options.tokens = 1700;  // 425 rows an expert
   options.local_expert_offset = 8;
+  return options;
+}
+
+TEST_F(BatchInvariantTest, rows_have_the_same_bits_in_batches_of_any_size) {
+  const Layer layer = draw_layer(small_layer());
+  for (const kernels::Path path : paths_here(layer.geometry())) {
+    SCOPED_TRACE(name_of(path));
+    check_parts(layer, path, 60);
+  }
+}
+
+// Terms that share a slot of hopper's ring and terms that have one each meet.
+TEST_F(BatchInvariantTest, so_they_have_with_an_intermediate_of_two_terms) {
+  LayerOptions options = small_layer();
+  options.intermediate_type = contract::IntermediateType::e4m3x2;
   const Layer layer = draw_layer(options);
   for (const kernels::Path path : paths_here(layer.geometry())) {
     SCOPED_TRACE(name_of(path));

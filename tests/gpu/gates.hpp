@@ -25,4 +25,19 @@ inline verify::Gates gates_of_narrow_layers(kernels::Path path) {
   return gates;
 }
 
+/// Of a call whose intermediate has two terms: no code that flips weighs anything, on any path.
+inline verify::Gates two_term_gates() {
+  verify::Gates gates = verify::kTwoTermGates;
+  gates.requantised *= 1.2;
+  return gates;
+}
+
+/// A layer of a few blocks has few values, whose rounding to bf16 scatters too.
+inline verify::Gates two_term_gates_of_narrow_layers() {
+  verify::Gates gates = verify::kTwoTermGates;
+  gates.requantised *= 2;
+  gates.plain *= 1.2;
+  return gates;
+}
+
 }  // namespace blockmoe::test

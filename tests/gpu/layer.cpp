@@ -148,6 +148,7 @@ DeviceCall::DeviceCall(const Layer& layer)
       output_(size(layer.tokens() * layer.output_pitch())) {
   describe(layer, &weights, &activations);
   pruning = layer.options.pruning;
+  intermediate_type = layer.options.intermediate_type;
   weights.routing_bias = layer.options.has_bias ? bias_.get() : nullptr;
   weights.w13 = w13_.get();
   weights.w13_scale = w13_scale_.get();
@@ -213,6 +214,7 @@ void run_call(const DeviceCall& call, const contract::Geometry& geometry, kernel
   kernels::Request request = request_of(geometry, call.activations.tokens, path);
   request.max_sms = max_sms;
   request.pruning = call.pruning;
+  request.intermediate_type = call.intermediate_type;
   run_call(call, request);
 }
 

@@ -9,6 +9,7 @@
 
 #include "contract/call.h"
 #include "contract/geometry.h"
+#include "contract/intermediate.h"
 #include "contract/pruning.h"
 #include "device_array.h"
 #include "given_picks.hpp"
@@ -30,6 +31,7 @@ struct LayerOptions {
   std::int64_t extra_pitch = 0;  // times 16: elements beyond a row, in every pitched tensor
   std::uint32_t seed = 1;
   contract::Pruning pruning = {};
+  contract::IntermediateType intermediate_type = contract::IntermediateType::e4m3;
 };
 
 /// The tensors of a call in host memory. Change the values freely before uploading.
@@ -77,6 +79,7 @@ class DeviceCall {
   contract::Activations activations;
   std::optional<contract::Picks> given_picks;  // without them the call is routed
   contract::Pruning pruning;
+  contract::IntermediateType intermediate_type = contract::IntermediateType::e4m3;
 
   /// From here on the call's routing is the caller's, and it has no logits.
   void take(const GivenPicks& picks);

@@ -6,7 +6,7 @@ import pytest
 
 import blockmoe
 from frameworks import NumPy, arguments, values
-from reference import GATE_CPU, GATE_CUDA, mixture, picks_of, random_layer, reference, relative_error
+from reference import GATE_CPU, GATE_CUDA, GATE_TWO_TERMS, mixture, picks_of, random_layer, reference, relative_error
 
 
 def gate(framework):
@@ -18,6 +18,15 @@ def test_the_output_is_the_references(framework, tokens):
     layer = random_layer(tokens)
     output = blockmoe.fused_moe(**arguments(framework, layer), **layer.routing)
     assert relative_error(values(framework, output), reference(layer)) < gate(framework)
+
+
+def test_an_intermediate_of_two_terms_gives_the_layer_that_does_not_requantise(framework):
+    layer = random_layer(65)
+    given = arguments(framework, layer)
+    exact = reference(layer, requantises=False)
+    output = blockmoe.fused_moe(**given, **layer.routing, intermediate_type="e4m3x2")
+    assert relative_error(values(framework, output), exact) < GATE_TWO_TERMS
+    assert relative_error(values(framework, blockmoe.fused_moe(**given, **layer.routing)), exact) > 0.01
 
 
 def test_a_given_output_is_written_and_returned(framework):

@@ -188,6 +188,7 @@ OPTIONS = {
     "topk_group": ({"topk_group": 5}, "geometry.topk_group: 5, expected 1 to 4"),
     "huge": ({"top_k": 1 << 40}, "top_k: 1099511627776, expected a number of 32 bits"),
     "backend_name": ({"backend": "fast"}, 'backend: "fast", expected auto, cpu, portable, hopper, blackwell'),
+    "intermediate_type": ({"intermediate_type": "bf16"}, 'intermediate_type: "bf16", expected e4m3, e4m3x2'),
     "backend_elsewhere": ({"backend": "hopper"}, "options.backend: "),
 }
 

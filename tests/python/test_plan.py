@@ -44,6 +44,12 @@ def test_a_batch_invariant_plan_gives_a_token_the_same_bits_in_any_batch():
     np.testing.assert_array_equal(alone, whole[3:5])
 
 
+def test_a_plan_of_an_intermediate_of_two_terms_says_so_and_needs_more_room():
+    plan = blockmoe.Plan(64, "cpu", **SMALL, intermediate_type="e4m3x2")
+    assert "intermediate: e4m3x2" in plan.explain
+    assert plan.workspace_bytes > blockmoe.Plan(64, "cpu", **SMALL).workspace_bytes
+
+
 def test_a_plan_grows_with_its_tokens():
     assert blockmoe.Plan(4096, "cpu").workspace_bytes > blockmoe.Plan(1, "cpu").workspace_bytes
 
@@ -59,6 +65,7 @@ def test_a_plan_grows_with_its_tokens():
         ((1, "cpu"), {"min_weight_share": float("nan")}, "options.pruning.min_weight_share: nan"),
         ((1, "cpu"), {"max_sms": 1 << 33}, "max_sms: 8589934592, expected a number of 32 bits"),
         ((1, "cpu"), {"backend": "portable"}, "options.backend: "),
+        ((1, "cpu"), {"intermediate_type": "bf16"}, 'intermediate_type: "bf16", expected e4m3, e4m3x2'),
         ((1, "cpu"), {"policy": "best"}, 'policy: "best", expected auto, reference_b200, cutlass, trtllm'),
         ((1, "cpu"), {"mma_gemm2_m_threshold": -1}, "options.mma_gemm2_m_threshold: -1"),
         ((1, "cpu"), {"trtllm_gemm2_m_threshold": 0}, "trtllm_gemm2_m_threshold: 0, expected 1 or more"),

@@ -6,7 +6,7 @@ import pytest
 
 import blockmoe
 from frameworks import NumPy, arguments, values
-from reference import GATE_CPU, GATE_CUDA, mixture, picks_of, random_layer, relative_error
+from reference import GATE_CPU, GATE_CUDA, GATE_TWO_TERMS, mixture, picks_of, random_layer, relative_error
 
 ROUTED_ALONE = ("routing_logits", "routing_bias", "routed_scaling_factor")
 
@@ -105,6 +105,14 @@ def test_pruning_leaves_what_the_call_without_the_dropped_picks_has(framework, m
     exact = blockmoe.fused_moe_prerouted(**given, experts=16)
     np.testing.assert_array_equal(framework.bits(output), framework.bits(expected))
     assert (framework.bits(output) != framework.bits(exact)).any()
+
+
+def test_an_intermediate_of_two_terms_gives_the_layer_that_does_not_requantise(framework):
+    layer = random_layer(40)
+    given = prerouted_arguments(framework, layer, *picks_of(layer))
+    output = blockmoe.fused_moe_prerouted(**given, experts=16, intermediate_type="e4m3x2")
+    expected = mixture(layer, *picks_of(layer), requantises=False)
+    assert relative_error(values(framework, output), expected) < GATE_TWO_TERMS
 
 
 def test_picks_that_are_not_here_are_skipped(framework):

@@ -65,6 +65,7 @@ TEST_F(ApiC, runs) {
   call_.options.pruning.max_local_picks = 3;
   call_.options.pruning.min_weight_share = 0.25F;
   call_.options.batch_invariant = 1;
+  call_.options.intermediate_type = BLOCKMOE_INTERMEDIATE_E4M3X2;
   call_.options.policy = BLOCKMOE_POLICY_REFERENCE_B200;
   call_.options.no_trtllm_gemm1 = 1;
   call_.options.no_trtllm_gemm2 = 1;
@@ -79,6 +80,7 @@ TEST_F(ApiC, runs) {
   EXPECT_EQ(fakes().request.options.pruning.max_local_picks, 3);
   EXPECT_EQ(fakes().request.options.pruning.min_weight_share, 0.25F);
   EXPECT_TRUE(fakes().request.options.batch_invariant);
+  EXPECT_EQ(fakes().request.options.intermediate_type, IntermediateType::e4m3x2);
   EXPECT_EQ(fakes().request.options.policy, Policy::reference_b200);
   EXPECT_EQ(fakes().request.options.no_trtllm_gemm1, 1);
   EXPECT_EQ(fakes().request.options.no_trtllm_gemm2, 1);
@@ -154,6 +156,7 @@ TEST_F(ApiC, initialisers_hold_the_defaults_of_the_cpp_structs) {
   EXPECT_EQ(call_.options.pruning.min_weight_share, options.pruning.min_weight_share);
   EXPECT_EQ(call_.options.batch_invariant != 0, options.batch_invariant);
   EXPECT_EQ(call_.options.policy, static_cast<std::int32_t>(options.policy));
+  EXPECT_EQ(call_.options.intermediate_type, static_cast<std::int32_t>(options.intermediate_type));
   EXPECT_EQ(call_.options.no_trtllm_gemm1, options.no_trtllm_gemm1);
   EXPECT_EQ(call_.options.no_trtllm_gemm2, options.no_trtllm_gemm2);
   EXPECT_EQ(call_.options.mma_gemm2_m_threshold, options.mma_gemm2_m_threshold);

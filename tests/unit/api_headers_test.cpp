@@ -42,7 +42,7 @@ TEST(ApiHeaders, struct_size_is_set_by_the_initialiser) {
 
 TEST(ApiHeaders, a_later_fields_place_is_never_padding_of_an_older_struct) {
   EXPECT_EQ(sizeof(Geometry), 40U);
-  EXPECT_EQ(sizeof(Options), 52U);
+  EXPECT_EQ(sizeof(Options), 56U);
   EXPECT_EQ(sizeof(DeviceInfo), 88U);
   EXPECT_EQ(sizeof(Weights), 456U);
   EXPECT_EQ(sizeof(Activations), 272U);

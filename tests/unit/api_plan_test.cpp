@@ -256,6 +256,7 @@ TEST_F(ApiBackend, gets_the_whole_request) {
   options.max_sms = 37;
   options.max_threads = 3;
   options.policy = Policy::trtllm;
+  options.intermediate_type = IntermediateType::e4m3x2;
   options.no_trtllm_gemm1 = 1;
   options.mma_gemm2_m_threshold = 5;
   options.trtllm_gemm2_m_threshold = 6;
@@ -274,6 +275,7 @@ TEST_F(ApiBackend, gets_the_whole_request) {
   EXPECT_EQ(got.options.max_sms, 37);
   EXPECT_EQ(got.options.max_threads, 3);
   EXPECT_EQ(got.options.policy, Policy::trtllm);
+  EXPECT_EQ(got.options.intermediate_type, IntermediateType::e4m3x2);
   EXPECT_EQ(got.options.no_trtllm_gemm1, 1);
   EXPECT_EQ(got.options.no_trtllm_gemm2, 0);
   EXPECT_EQ(got.options.mma_gemm2_m_threshold, 5);

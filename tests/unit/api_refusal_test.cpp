@@ -164,10 +164,14 @@ const std::vector<Refusal> kPlanRefusals = {
      "geometry.struct_size: 0, expected 40 or another version's size, as the struct's initialiser sets it"},
     {"device_size_too_small", [](Call& c) { c.device.struct_size = 84; },
      "device.struct_size: 84, expected 88 or another version's size, as the struct's initialiser sets it"},
+    {"intermediate_type_negative", [](Call& c) { c.options.intermediate_type = IntermediateType{-1}; },
+     "options.intermediate_type: -1, expected 0 to 1"},
+    {"intermediate_type_unknown", [](Call& c) { c.options.intermediate_type = IntermediateType{2}; },
+     "options.intermediate_type: 2, expected 0 to 1"},
     {"options_size_of_garbage", [](Call& c) { c.options.struct_size = 0xcccccccc; },
-     "options.struct_size: 3435973836, expected 52 or another version's size, as the struct's initialiser sets it"},
+     "options.struct_size: 3435973836, expected 56 or another version's size, as the struct's initialiser sets it"},
     {"options_size_no_multiple", [](Call& c) { c.options.struct_size = 22; },
-     "options.struct_size: 22, expected 52 or another version's size, as the struct's initialiser sets it"},
+     "options.struct_size: 22, expected 56 or another version's size, as the struct's initialiser sets it"},
 };
 
 INSTANTIATE_TEST_SUITE_P(table, ApiPlanRefusal, testing::ValuesIn(kPlanRefusals), name_of);
@@ -634,8 +638,8 @@ TEST(ApiRefusal, a_field_of_a_later_version_that_is_set_is_unsupported) {
   const Status status = Plan::create(call.geometry, 16, call.device, longer.options).status();
   EXPECT_EQ(status.code(), StatusCode::unsupported);
   EXPECT_EQ(status.message(),
-            "options: has 56 bytes with a field set past byte 52, expected zeros there (blockmoe " BLOCKMOE_VERSION
-            " knows 52 bytes)");
+            "options: has 60 bytes with a field set past byte 56, expected zeros there (blockmoe " BLOCKMOE_VERSION
+            " knows 56 bytes)");
   EXPECT_EQ(fakes().plans, 0);
 }
 

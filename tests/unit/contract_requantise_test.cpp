@@ -22,13 +22,17 @@ using Block = std::array<float, 128>;
 struct Requantised {
   BlockScale scale;
   std::array<std::uint8_t, 128> codes;
+  std::array<std::uint8_t, 128> residuals;
 };
 
 Requantised requantise_block(const Block& values) {
   float amax = 0.0F;
   for (const float value : values) amax = amax_step(amax, value);
-  Requantised block{block_scale(amax), {}};
-  for (std::size_t i = 0; i < values.size(); ++i) block.codes[i] = requantise(values[i], block.scale.inverse);
+  Requantised block{block_scale(amax), {}, {}};
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    block.codes[i] = requantise(values[i], block.scale.inverse);
+    block.residuals[i] = requantise_residual(values[i], block.scale.inverse, block.codes[i]);
+  }
   return block;
 }
 
@@ -69,6 +73,7 @@ TEST(Requantise, a_tiny_block_has_zero_codes) {
   values.fill(-0x1p-101F);
   values[7] = 0x1p-130F;
   for (const std::uint8_t code : requantise_block(values).codes) EXPECT_EQ(code & 0x7f, 0);
+  for (const std::uint8_t code : requantise_block(values).residuals) EXPECT_EQ(code & 0x7f, 0);
 }
 
 TEST(Requantise, the_largest_value_takes_the_largest_code) {
@@ -92,6 +97,52 @@ TEST(Requantise, a_value_comes_back_within_half_a_step) {
       const float back = e4m3_decode(result.codes[i]) * result.scale.scale;
       const float half_step = std::max(std::abs(values[i]) * 0x1p-4F, result.scale.scale * 0x1p-10F);
       ASSERT_LE(std::abs(back - values[i]), half_step * 1.00001F) << values[i];
+    }
+  }
+}
+
+TEST(Requantise, a_value_of_two_terms_comes_back_within_half_a_step_of_the_second) {
+  std::mt19937 random(8);
+  std::normal_distribution<float> normal;
+  for (int block = 0; block < 1000; ++block) {
+    Block values{};
+    for (float& value : values) value = normal(random) * std::ldexp(1.0F, block % 100 - 50);
+    const Requantised result = requantise_block(values);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const double scale = result.scale.scale;
+      const double back = e4m3_decode(result.codes[i]) * scale +
+                          e4m3_decode(result.residuals[i]) * double{residual_scale(result.scale.scale)};
+      // The first term is at most 2^-4 of the value from it, the second 2^-4 of that or half of the least step.
+      const double half_step = std::max(std::abs(double{values[i]}) * 0x1p-8, scale * 0x1p-14);
+      ASSERT_LE(std::abs(back - values[i]), half_step + std::abs(double{values[i]}) * 0x1p-22) << values[i];
+    }
+  }
+}
+
+TEST(Requantise, a_residual_never_saturates_and_is_zero_where_a_code_is_exact) {
+  const float inverse = block_scale(kE4m3Max).inverse;
+  for (int code = 0; code < 256; ++code) {
+    const float value = e4m3_decode(static_cast<std::uint8_t>(code));
+    if (std::isnan(value)) continue;
+    EXPECT_EQ(requantise_residual(value, inverse, requantise(value, inverse)) & 0x7f, 0) << code;
+  }
+  for (int step = -448 * 128; step <= 448 * 128; ++step) {
+    const float value = static_cast<float>(step) / 128.0F;
+    const float residual = e4m3_decode(requantise_residual(value, inverse, requantise(value, inverse)));
+    ASSERT_LE(std::abs(residual), 256.0F) << value;
+  }
+}
+
+TEST(Requantise, a_nan_is_nan_in_both_terms_and_changes_no_other) {
+  Block values{};
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) * 1.1F - 60.0F;
+  const Requantised without = requantise_block(values);
+  values[3] = kNaN;
+  const Requantised with = requantise_block(values);
+  EXPECT_EQ(with.residuals[3], kE4m3NaN);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (i != 3) {
+      EXPECT_EQ(with.residuals[i], without.residuals[i]) << i;
     }
   }
 }
@@ -129,6 +180,7 @@ TEST(Requantise, an_infinity_makes_the_whole_block_nan_or_infinite) {
     for (const std::uint8_t code : result.codes) {
       EXPECT_FALSE(std::isfinite(e4m3_decode(code) * result.scale.scale)) << static_cast<int>(code);
     }
+    EXPECT_EQ(residual_scale(result.scale.scale), kInf);
   }
 }
 

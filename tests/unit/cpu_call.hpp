@@ -47,7 +47,8 @@ class AlignedMemory {
 class CpuCall {
  public:
   CpuCall(const RandomCall& call, cpu::InstructionSet set, int threads, std::int64_t first, std::int64_t tokens)
-      : CpuCall(call, set, cpu::choose_sizes(call.geometry(), tokens, threads), first, tokens) {}
+      : CpuCall(call, set, cpu::choose_sizes(call.geometry(), tokens, threads, call.recipe().intermediate_type), first,
+                tokens) {}
 
   CpuCall(const RandomCall& call, cpu::InstructionSet set, int threads)
       : CpuCall(call, set, threads, 0, call.recipe().tokens) {}

@@ -75,6 +75,13 @@ void expect_codes(const std::vector<float>& up, const std::vector<float>& gate) 
   for (std::size_t i = 0; i < kBlock; ++i) {
     EXPECT_EQ(codes[i], contract::requantise(values[i], expected.inverse)) << up[i] << ", " << gate[i];
   }
+  std::vector<std::uint8_t> first(kBlock), second(kBlock);
+  EXPECT_EQ(bits(cpu::swiglu_requantise(up.data(), gate.data(), first.data(), second.data())), bits(expected.scale));
+  EXPECT_EQ(first, codes);
+  for (std::size_t i = 0; i < kBlock; ++i) {
+    EXPECT_EQ(second[i], contract::requantise_residual(values[i], expected.inverse, codes[i]))
+        << up[i] << ", " << gate[i];
+  }
 }
 
 TEST(CpuLanes, swiglu_and_requantise_are_the_contracts) {

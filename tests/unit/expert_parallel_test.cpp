@@ -164,6 +164,8 @@ TEST(EpSetup, every_option_that_moves_a_bit_must_agree) {
       {[](Options& o) { o.gate_first = true; }, "options.gate_first: 0 on rank 0, 1 on rank 1"},
       {[](Options& o) { o.pruning.max_local_picks = 3; }, "options.pruning.max_local_picks: 0 on rank 0, 3 on rank 1"},
       {[](Options& o) { o.batch_invariant = true; }, "options.batch_invariant: 0 on rank 0, 1 on rank 1"},
+      {[](Options& o) { o.intermediate_type = IntermediateType::e4m3x2; },
+       "options.intermediate_type: 0 on rank 0, 1 on rank 1"},
       {[](Options& o) { o.policy = Policy::trtllm; }, "options.policy: 0 on rank 0, 3 on rank 1"},
       {[](Options& o) { o.no_trtllm_gemm1 = 1; }, "options.no_trtllm_gemm1: 0 on rank 0, 1 on rank 1"},
       {[](Options& o) { o.no_trtllm_gemm2 = 1; }, "options.no_trtllm_gemm2: 0 on rank 0, 1 on rank 1"},

@@ -33,6 +33,7 @@ const std::vector<std::int64_t>& token_counts() {
 }
 
 constexpr RowType kTypes[] = {RowType::f32, RowType::bf16, RowType::f16};  // of rows too many for f32
+constexpr auto kTwoTerms = contract::IntermediateType::e4m3x2;             // with which all rows are in f32
 
 TEST(Sizes, workspace_of_deepseek_v3_stays_below_450_mb_at_any_t) {
   for (const RowType many : kTypes) {
@@ -40,6 +41,17 @@ TEST(Sizes, workspace_of_deepseek_v3_stays_below_450_mb_at_any_t) {
       EXPECT_LT(workspace_bytes(Geometry{}, tokens, many), 450'000'000U) << tokens;
     }
   }
+  for (const std::int64_t tokens : token_counts()) {
+    EXPECT_LT(workspace_bytes(Geometry{}, tokens, RowType::f32, kTwoTerms), 450'000'000U) << tokens;
+  }
+}
+
+TEST(Sizes, two_terms_of_the_intermediate_take_twice_its_bytes) {
+  const Sizes one = sizes_of(Geometry{}, 64, RowType::f32), two = sizes_of(Geometry{}, 64, RowType::f32, kTwoTerms);
+  EXPECT_EQ(two.terms, 2);
+  const Offsets with_one = offsets_of(Geometry{}, one), with_two = offsets_of(Geometry{}, two);
+  EXPECT_EQ(with_two.inter_scale - with_two.inter, 2 * (with_one.inter_scale - with_one.inter));
+  EXPECT_EQ(with_two.rows - with_two.inter_scale, 2 * (with_one.rows - with_one.inter_scale));
 }
 
 TEST(Sizes, a_larger_plan_has_room_for_every_smaller_call) {
@@ -50,6 +62,10 @@ TEST(Sizes, a_larger_plan_has_room_for_every_smaller_call) {
         for (const std::int64_t tokens : token_counts()) {
           if (tokens > most) break;
           ASSERT_LE(offsets_of(g, sizes_of(g, tokens, many)).bytes, room) << tokens << " of " << most;
+          if (many != RowType::f32) continue;
+          ASSERT_LE(offsets_of(g, sizes_of(g, tokens, many, kTwoTerms)).bytes,
+                    workspace_bytes(g, most, many, kTwoTerms))
+              << tokens << " of " << most;
         }
       }
     }

@@ -86,6 +86,9 @@ void on_bound_plan(const RandomCall& call, int threads, const Run& run) {
   options.gate_first = call.recipe().gate_first;
   options.max_threads = threads;
   options.pruning = {call.recipe().pruning.max_local_picks, call.recipe().pruning.min_weight_share};
+  if (call.recipe().intermediate_type == contract::IntermediateType::e4m3x2) {
+    options.intermediate_type = IntermediateType::e4m3x2;
+  }
   const Result<DeviceInfo> device = query_device(Device{});
   const Result<Plan> plan =
       Plan::create(public_geometry(call.geometry()), call.recipe().tokens, device.value(), options);

@@ -112,6 +112,13 @@ TEST_F(OracleCompare, gates_differ_by_backend) {
   EXPECT_TRUE(compare(oracle, output.data(), kWidth, {}, kTensorCoreGates).within_gates);
 }
 
+TEST_F(OracleCompare, two_terms_are_held_to_the_plain_oracle_closely) {
+  for (std::size_t i = 0; i < kWidth; ++i) oracle.requantised[i] *= 1.02;
+  EXPECT_TRUE(compare(oracle, output.data(), kWidth, {}, kTwoTermGates).within_gates);
+  for (std::size_t i = 0; i < kWidth; ++i) oracle.plain[i] *= 1.003;
+  EXPECT_FALSE(compare(oracle, output.data(), kWidth, {}, kTwoTermGates).within_gates);
+}
+
 TEST_F(OracleCompare, a_small_row_does_not_hide_behind_a_large_one) {
   oracle.routing.local_picks[1] = 1;
   for (std::size_t i = kWidth; i < 2 * kWidth; ++i) {

@@ -201,7 +201,7 @@ std::ostream& operator<<(std::ostream& stream, const CallRecipe& recipe) {
                 << static_cast<int>(recipe.logits_type) << " bias " << static_cast<int>(recipe.bias) << " of type "
                 << static_cast<int>(recipe.bias_type) << " scales " << static_cast<int>(recipe.scales) << " codes "
                 << static_cast<int>(recipe.codes) << " pruning " << recipe.pruning.max_local_picks << ", "
-                << recipe.pruning.min_weight_share;
+                << recipe.pruning.min_weight_share << " terms " << contract::terms_of(recipe.intermediate_type);
 }
 
 RandomCall::RandomCall(const CallRecipe& recipe) : recipe_(recipe) {

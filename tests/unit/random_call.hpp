@@ -11,6 +11,7 @@
 
 #include "contract/call.h"
 #include "contract/geometry.h"
+#include "contract/intermediate.h"
 #include "contract/pruning.h"
 
 namespace blockmoe::test {
@@ -62,6 +63,7 @@ struct CallRecipe {
   Scales scales = Scales::normal;
   Codes codes = Codes::normal;
   contract::Pruning pruning = {};
+  contract::IntermediateType intermediate_type = contract::IntermediateType::e4m3;
 };
 
 /// A recipe with a random geometry, T, offset, pitches and types; of the profiles only the plain ones.
