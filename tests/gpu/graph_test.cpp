@@ -269,6 +269,8 @@ TEST_F(GraphTest, a_thousand_runs_beside_another_kernel_that_moves_memory_give_t
       const GraphExec graph = capture(call, stream.get());
       const auto* output = static_cast<const std::uint32_t*>(call.activations().output);
       for (int i = 0; i < 1000; ++i) {
+        // The poison comes in another stream, and not before the last run's output was compared.
+        ASSERT_EQ(cudaSuccess, cudaStreamSynchronize(stream.get()));
         EXPECT_TRUE(call.poison_output().ok());
         ASSERT_EQ(cudaSuccess, cudaDeviceSynchronize());
         launch_move_memory(to.get(), from.get(), kBytes, 4, beside.get());
