@@ -27,7 +27,7 @@ namespace {
 constexpr const char* kBenchFooter =
     R"(One call, routing to combine, is captured as a CUDA graph and replayed on a flushed L2 (256 MiB written, then 256 MiB
 of something else read). floor = max(read of the active experts' weights by the best plain reader, flops at the rate of
-a dense FP8 product), both measured in the same run. stages alone: each stage's launches by themselves, flushed too, so
+a dense FP8 product), both measured in the same run. stages: each stage's launches by themselves, flushed too, so
 they add up to more than the call; route+pack+..., the call up to a stage.
 
 Examples:
@@ -80,10 +80,9 @@ void add_options(CLI::App& app, BenchOptions& o) {
       ->excludes(uuid)
       ->group("Workloads");
   CLI::Option* const sweep =
-      app.add_option(
-             "--sweep", o.sweep,
-             "Calls of the first T tokens of one drawn call: every T of A..B, or N steps beyond A to B, each the "
-             "same factor, of A..B/N; repeatable")
+      app.add_option("--sweep", o.sweep,
+                     "Calls of the first T tokens of one drawn call: every T of A..B, or of A..B/N the N sizes above A "
+                     "to B, each the same factor more; repeatable")
           ->type_name("RANGE")
           ->allow_extra_args(false)
           ->check(token_range())
@@ -100,7 +99,7 @@ void add_options(CLI::App& app, BenchOptions& o) {
       ->capture_default_str()
       ->group("Timing");
   app.add_flag("--eager", o.timing.eager, "Time the call without a graph too")->group("Timing");
-  app.add_flag("--stages", o.timing.stages, "Time each stage alone too")->group("Timing");
+  app.add_flag("--stages", o.timing.stages, "Time each stage alone, and the call up to each stage")->group("Timing");
   CLI::Option* const ep =
       app.add_flag("--ep", o.ep, "The layer over several GPUs of this machine, T tokens of --tokens on each")
           ->excludes(workloads)

@@ -81,7 +81,7 @@ std::string bench_line(const BenchRow& row) {
                                  row.tokens, row.active_experts, row.rows, row.floor_us, row.graph.median_us,
                                  row.graph.p10_us, row.graph.p90_us, row.ratio(), row.tflops(),
                                  row.eager ? fmt::format(" {:>10.1f}", row.eager->median_us) : "", row.path);
-  if (!row.stages_us.empty()) text += fmt::format("        stages alone: {} us\n", stages_text(row));
+  if (!row.stages_us.empty()) text += fmt::format("        stages: {} us\n", stages_text(row));
   return text;
 }
 

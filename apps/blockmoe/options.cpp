@@ -13,6 +13,7 @@
 #include <string_view>
 #include <utility>
 
+#include "contract/geometry.h"
 #include "error.hpp"
 #include "shell.hpp"
 #include "workload/token_range.hpp"
@@ -358,8 +359,9 @@ CLI::Validator finite_in(double least, double most) {
 }
 
 CLI::Validator token_range() {
-  return validator("A..B or A..B/N with 1 <= A <= B and 1 <= N <= B - A",
-                   [](const std::string& text) { return workload::parse_token_range(text).ok(); });
+  return validator(
+      fmt::format("A..B or A..B/N with 1 <= A <= B <= {}, 1 <= N <= B - A, at most 65536 sizes", contract::kMaxTokens),
+      [](const std::string& text) { return workload::parse_token_range(text).ok(); });
 }
 
 }  // namespace blockmoe::cli

@@ -40,7 +40,7 @@ struct EpBoard {
 };
 
 /// ncclConfig_t's maxCTAs (ncclCommInitRankConfig) that suits the communicator of a group whose way is `exchange`. NCCL's kernels
-/// hold a multiprocessor a channel while they run beside the products; with this many their messages still stay behind them. Not for
+/// hold a multiprocessor a channel while they run beside the products; with this many, messages are still hidden by the products. Not for
 /// `gather`, where nothing runs beside a message and fewer channels make it longer; docs/expert-parallel.md has both
 inline constexpr std::int32_t kEpExchangeCtas = 16;
 
@@ -72,7 +72,8 @@ class BLOCKMOE_API EpGroup {
   /// 1..2^24, the same on every rank. `nccl_comm`: an ncclComm_t of `device`, which must outlive the group. Every rank must call
   /// it; it waits for them, allocates a few KB on the device, makes a stream, and is no call to capture.
   ///
-  /// `options`: pruning's min_weight_share must be 0; but for the backend, max_sms and max_threads the same on every rank.
+  /// `options`: pruning's min_weight_share must be 0 (a rank knows its own picks alone). All others but backend, max_sms and
+  /// max_threads must be the same on every rank.
   ///
   /// invalid_argument: a field is out of its range, or differs among the ranks; the message has both values. unsupported: no
   /// CUDA in this build, no NCCL here or one that is too old, no backend for this device. device_error: a rank did not come in

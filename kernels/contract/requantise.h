@@ -46,9 +46,12 @@ BLOCKMOE_HD float residual_scale(float scale) {
   return rn::div(scale, kResidualSteps);
 }
 
-// `code` is requantise()'s.
+// What `code`, which is requantise()'s, leaves over, in units of the second term.
+BLOCKMOE_HD float residual_of(float value, float inverse, std::uint8_t code) {
+  return rn::mul(rn::add(rn::mul(value, inverse), -e4m3_decode(code)), kResidualSteps);
+}
 BLOCKMOE_HD std::uint8_t requantise_residual(float value, float inverse, std::uint8_t code) {
-  return e4m3_encode(rn::mul(rn::add(rn::mul(value, inverse), -e4m3_decode(code)), kResidualSteps));
+  return e4m3_encode(residual_of(value, inverse, code));
 }
 
 #if defined(__CUDACC__)
@@ -60,11 +63,9 @@ __device__ __forceinline__ std::uint16_t requantise_pair(float first, float seco
 
 __device__ __forceinline__ std::uint16_t requantise_residual_pair(float first, float second, float inverse,
                                                                   std::uint16_t codes) {
-  const auto residual = [&](float value, std::uint32_t code) {
-    return rn::mul(rn::add(rn::mul(value, inverse), -e4m3_decode(static_cast<std::uint8_t>(code))), kResidualSteps);
-  };
-  return __nv_cvt_float2_to_fp8x2(make_float2(residual(first, codes & 0xffu), residual(second, codes >> 8)),
-                                  __NV_SATFINITE, __NV_E4M3);
+  const float2 both = make_float2(residual_of(first, inverse, static_cast<std::uint8_t>(codes)),
+                                  residual_of(second, inverse, static_cast<std::uint8_t>(codes >> 8)));
+  return __nv_cvt_float2_to_fp8x2(both, __NV_SATFINITE, __NV_E4M3);
 }
 #endif
 

@@ -156,7 +156,8 @@ struct Gather {
     for (int pass = 0; pass < kScalePasses; ++pass)
       scale_numbers[pass] = number_of<kWidth>(pass * kGatherThreads + thread);
 
-    // Terms alternate from slot to slot: known from the width, but in between, where registers are not short.
+    // Whether terms have a slot each, one after the other: never up to half of kMostSwapped columns, always beyond kMostSwapped; between
+    // them the item says.
     constexpr bool kNever = Product::kIndexed || 2 * kWidth <= S::kMostSwapped, kAlways = kWidth > S::kMostSwapped;
     const bool alternates = !kNever && (kAlways ? product.terms > 1 : slots_a_block > 1);
     const std::uint8_t* from = codes + chunk * 16;

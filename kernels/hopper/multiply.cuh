@@ -40,7 +40,7 @@ __device__ __forceinline__ void multiply_part(float (&partial)[kWidth / 2], std:
   ptx::wgmma_commit_group();
 }
 
-// One warpgroup: `slots` slots of a swapped tile into its accumulators, a K block each. Two partials are in flight at once, and the
+// One warpgroup: `slots` slots of a swapped tile into its accumulators, each a K block of kTerms terms. Two partials are in flight at once, and the
 // column scales are read once for both boxes: registers allow that up to 80 columns. kTerms: of a value, that a slot has.
 template <int kWidth, int kParts, int kTerms, class S>
 __device__ __forceinline__ void multiply(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup, int slots,

@@ -5,8 +5,8 @@
 // A thread then has two rows, and 128 values of K cost it two scales and a multiply-add a value; the swapped product's columns
 // cost a scale and a multiplication a value more, and the reads of the scales compete with the matrix unit's.
 //
-// A comes from registers, filled once a K block for both boxes: the matrix unit would read it from shared memory for each of them, and
-// where power decides, a sixth of those reads is half a percent of the time.
+// A comes from registers, filled once a K block for both boxes; the matrix unit would read it from shared memory for each of them. That
+// saves a sixth of what it reads there, and half a percent of the time where power decides.
 #pragma once
 
 #include <cstdint>
@@ -21,14 +21,14 @@ namespace blockmoe::kernels::hopper {
 
 template <int kParts, class S>
 __device__ __forceinline__ void multiply_straight(Smem<S>& smem, RingConsumer<S::kSlots>& ring, int warpgroup,
-                                                  int k_blocks, float (&acc)[kBoxes][kBoxRows / 2]) {
+                                                  int slots, float (&acc)[kBoxes][kBoxRows / 2]) {
   constexpr int kSteps = kBlock / ptx::kKOfWgmma, kStepsAPart = kSteps / kParts;
   const int thread = ptx::thread_index() % ptx::kWarpgroupThreads;
   const int lane = thread % 32;
   const int warp_row = warpgroup * ptx::kRowsOfWgmma + thread / 32 * 16;
   const int place = column_place(warp_row + lane / 4);  // row + 8 lies 2 behind
 #pragma unroll 1
-  for (int k = 0; k < k_blocks; ++k) {
+  for (int left = slots; left > 0; --left) {
     const int number = ring.wait();
     const auto& slot = smem.slots[number];
     const auto& scales = smem.scales[number + static_cast<int>(ring.parity()) * S::kSlots];
@@ -59,6 +59,7 @@ __device__ __forceinline__ void multiply_straight(Smem<S>& smem, RingConsumer<S:
         ptx::wgmma_wait_group<0>();
         ptx::pin_registers(partial);
         if (box == kBoxes - 1 && part == kParts - 1) {
+          // No fence for what ldmatrix read: wgmma had it, and rows are written by cp.async, not by the copy engine.
           __syncwarp();
           if (lane == 0) ring.release();
           ring.advance();

@@ -62,6 +62,14 @@ using Wide = Shape<128, 4, false>;
 // The widths that a shape's kernel holds code for, narrowest first.
 template <int... kWidths>
 struct WidthList {
+  template <int... kFirst>
+  static constexpr bool begins_with(WidthList<kFirst...>) {
+    const int all[] = {kWidths...}, first[] = {kFirst...};
+    for (std::size_t i = 0; i < sizeof...(kFirst); ++i) {
+      if (i >= sizeof...(kWidths) || all[i] != first[i]) return false;
+    }
+    return true;
+  }
   static __device__ __forceinline__ int round(int rows) {
     int width = 0;
     (void)((width = kWidths, rows <= kWidths) || ...);
@@ -92,6 +100,8 @@ template <class S>
 struct GatheredWidths : SwappedWidths<S> {};
 template <>
 struct GatheredWidths<Wide> : WidthList<16, 32, 48, 64, 80, 96, 112, 128> {};
+static_assert(GatheredWidths<Wide>::begins_with(SwappedWidths<Wide>()),
+              "a swapped tile's columns are gathered as they are multiplied");
 
 constexpr int round_up(int value, int step) {
   return (value + step - 1) / step * step;

@@ -5,7 +5,7 @@
 //
 // Half of the tokens have no local pick where a router spreads 8 picks in 4 of 8 groups and one group is local. With many tokens the
 // matrix unit decides how long the products take, and memory has time for these rows; combine would write them when nothing else
-// is left to do. One lane asks the copy engine for a row a K block, from zeros in shared memory.
+// is left to do. One lane asks the copy engine for a row a slot of the ring, from zeros in shared memory.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,7 @@ class ZeroRows {
         end_(chunk.zeros.wanted ? chunk.chunk->token_end : 0),
         first_row_(first_row_of(token_)) {}
 
-  // The next token's row, if it has no pick. Whether the one behind has is asked for, and known a K block later.
+  // The next token's row, if it has no pick. Whether the one behind has is asked for, and known a slot later.
   __device__ __forceinline__ void step() {
     if (token_ >= end_) return;
     if (first_row_ < 0) write(token_);

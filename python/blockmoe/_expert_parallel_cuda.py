@@ -20,6 +20,7 @@ class _UniqueId(ctypes.Structure):
 
 
 _UNDEFINED = -(2**31)  # NCCL_CONFIG_UNDEF_INT
+_CONFIG_MAGIC, _CONFIG_VERSION = 0xCAFEBEEF, 22800  # of ncclConfig_t, as src/ep/nccl.hpp has them
 
 
 class _Config(ctypes.Structure):
@@ -160,7 +161,7 @@ def _communicator(ranks: Ranks, device: torch.device, max_ctas: int) -> int:
         ranks.say("ncclUniqueId", bytes(number).hex())
     number = _UniqueId.from_buffer_copy(bytes.fromhex(ranks.said("ncclUniqueId", 0)))
     communicator = ctypes.c_void_p()
-    config = _Config(ctypes.sizeof(_Config), 0xCAFEBEEF, 22800, _UNDEFINED, _UNDEFINED, _UNDEFINED, max_ctas)
+    config = _Config(ctypes.sizeof(_Config), _CONFIG_MAGIC, _CONFIG_VERSION, _UNDEFINED, _UNDEFINED, _UNDEFINED, max_ctas)
     init = nccl.ncclCommInitRankConfig
     init.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, _UniqueId, ctypes.c_int, ctypes.POINTER(_Config)]
     with torch.cuda.device(device):

@@ -77,7 +77,7 @@ class Call {
   T* at(std::size_t offset) const {
     return reinterpret_cast<T*>(base_ + offset);
   }
-  char* record(std::size_t offset, std::int64_t number) const { return base_ + offset + bytes_of_records(number); }
+  char* record_at(std::size_t offset, std::int64_t number) const { return base_ + offset + bytes_of_records(number); }
   std::size_t bytes_of_records(std::int64_t count) const { return static_cast<std::size_t>(count * g_.layout.bytes); }
   float* part(std::size_t offset, std::int64_t row) const { return at<float>(offset) + row * hidden(); }
   std::int64_t hidden() const { return g_.layer.geometry.hidden; }
@@ -175,9 +175,9 @@ class Call {
 
   Status send_tokens(std::int32_t piece) const {
     const std::int64_t count = piece_slots();
-    const char* const from = record(g_.offsets.records, piece * count);
+    const char* const from = record_at(g_.offsets.records, piece * count);
     return with_each_peer([&](std::int32_t peer) -> Status {
-      char* const to = record(g_.offsets.received, (piece * (g_.ranks - 1) + place_of(peer)) * count);
+      char* const to = record_at(g_.offsets.received, (piece * (g_.ranks - 1) + place_of(peer)) * count);
       BLOCKMOE_RETURN_IF_ERROR(g_.nccl_status(
           g_.nccl->send(from, bytes_of_records(count), nccl::DataType::uint8, peer, g_.comm, comm_), "ncclSend"));
       return g_.nccl_status(g_.nccl->recv(to, bytes_of_records(count), nccl::DataType::uint8, peer, g_.comm, comm_),
@@ -208,8 +208,8 @@ class Call {
   // Records -> parts.
   Status compute(const OperatorCall& call, const BoundPlan& bound) const {
     const std::int64_t count = call.run.records();
-    const char* const from =
-        call.own ? record(g_.offsets.records, call.run.first_token) : record(g_.offsets.received, call.first_record);
+    const char* const from = call.own ? record_at(g_.offsets.records, call.run.first_token)
+                                      : record_at(g_.offsets.received, call.first_record);
     const contract::Geometry& layer = g_.layer.geometry;
     auto* const scales = at<float>(g_.offsets.scales) + call.first_record * layer.hidden_blocks();
     auto* const ids = at<std::int32_t>(g_.offsets.local_ids) + call.first_record * layer.top_k;

@@ -11,6 +11,8 @@
 namespace blockmoe::workload {
 namespace {
 
+constexpr std::int64_t kMostSizes = 65536;
+
 std::optional<std::int64_t> number_of(std::string_view text) {
   std::int64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -31,11 +33,12 @@ Result<std::vector<std::int64_t>> parse_token_range(std::string_view text) {
     last = number_of(text.substr(to + kTo.size(), slash - to - kTo.size()));
     steps = stepped ? number_of(text.substr(slash + 1)) : 0;
   }
-  const bool good = first && last && steps && *first >= 1 && *first <= *last && *last <= contract::kMaxTokens &&
-                    (!stepped || (*steps >= 1 && *steps <= *last - *first));
+  const bool in_order = first && last && steps && *first >= 1 && *first <= *last && *last <= contract::kMaxTokens;
+  const bool good = in_order && (stepped ? *steps >= 1 && *steps <= *last - *first && *steps <= kMostSizes
+                                         : *last - *first < kMostSizes);
   if (!good) {
-    return invalid("is {}, expected A..B or A..B/N, 1 <= A <= B <= {} and 1 <= N <= B - A", in_quotes(text),
-                   contract::kMaxTokens);
+    return invalid("is {}, expected A..B or A..B/N, 1 <= A <= B <= {}, 1 <= N <= B - A, at most {} sizes",
+                   in_quotes(text), contract::kMaxTokens, kMostSizes);
   }
   std::vector<std::int64_t> sizes;
   if (!stepped) {

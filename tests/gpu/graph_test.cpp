@@ -251,7 +251,7 @@ TEST_F(GraphTest, a_thousand_runs_give_the_same_bits) {
   });
 }
 
-// Every shape of the Hopper path has one of these many tokens of this layer.
+// With this layer, each shape of the Hopper path runs at one of these T.
 constexpr contract::Geometry kWideLayer{7168, 2048, 32, 8, 4, 4, 2};
 constexpr std::int64_t kEveryShape[] = {3, 20, 130, 400, 700, 2000};
 
@@ -277,6 +277,7 @@ TEST_F(GraphTest, a_thousand_runs_beside_another_kernel_that_moves_memory_give_t
         ASSERT_EQ(cudaSuccess, cudaGraphLaunch(graph.get(), stream.get()));
         launch_count_differences(output, reinterpret_cast<const std::uint32_t*>(expected.get()), expected.size() / 2,
                                  differences.get(), stream.get());
+        ASSERT_EQ(cudaSuccess, cudaGetLastError());
       }
       ASSERT_EQ(cudaSuccess, cudaDeviceSynchronize());
       EXPECT_EQ(differences.host().front(), 0u) << tokens << " tokens";

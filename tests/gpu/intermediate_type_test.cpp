@@ -47,6 +47,7 @@ std::vector<Path> paths_with_two_terms(const Layer& layer) {
     std::string why_not;
     if (kernels::supports(request, &why_not)) paths.push_back(path);
   }
+  EXPECT_FALSE(paths.empty());
   return paths;
 }
 

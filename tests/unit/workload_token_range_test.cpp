@@ -35,11 +35,29 @@ TEST(workload_token_range, steps_that_round_to_one_size_are_one) {
 }
 
 TEST(workload_token_range, what_is_no_range_is_refused) {
-  for (const char* text : {"", "5", "..", "1..", "..5", "0..5", "-1..5", "5..1", "1..5/", "1..5/0", "1..5/5", "5..5/1",
-                           "1..x", "1...5", "1/2..5", "1..5 ", "1..1073741825", "1..99999999999999999999"}) {
-    EXPECT_EQ(
-        parse_token_range(text).status().message(),
-        "is \"" + std::string(text) + "\", expected A..B or A..B/N, 1 <= A <= B <= 1073741824 and 1 <= N <= B - A");
+  for (const char* text : {"",
+                           "5",
+                           "..",
+                           "1..",
+                           "..5",
+                           "0..5",
+                           "-1..5",
+                           "5..1",
+                           "1..5/",
+                           "1..5/0",
+                           "1..5/5",
+                           "5..5/1",
+                           "1..x",
+                           "1...5",
+                           "1/2..5",
+                           "1..5 ",
+                           "1..65537",
+                           "1..100000/65537",
+                           "1..1073741825",
+                           "1..99999999999999999999"}) {
+    EXPECT_EQ(parse_token_range(text).status().message(),
+              "is \"" + std::string(text) +
+                  "\", expected A..B or A..B/N, 1 <= A <= B <= 1073741824, 1 <= N <= B - A, at most 65536 sizes");
   }
 }
 
