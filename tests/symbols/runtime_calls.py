@@ -30,21 +30,20 @@ ALLOWED = {
     "cudaSetDevice",
 }
 
-# In the object of a group of ranks (src/ep/group.cpp) alone: its table, stream and events, made and unmade once, and what orders
-# the two streams of a call. EpGroup::check() is its only wait.
-GROUP = "group.cpp.o"
+# In the objects of a group of ranks (src/ep) alone: its table, stream and events, made and unmade once (state.cpp, group.cpp), and
+# what orders the two streams of a call (call.cpp). EpGroup::check() is its only wait.
 ALLOWED_TO_GROUPS = {
-    "cudaDeviceGetStreamPriorityRange",
-    "cudaEventCreateWithFlags",
-    "cudaEventDestroy",
-    "cudaEventRecord",
-    "cudaFree",
-    "cudaMalloc",
-    "cudaMemcpy",
-    "cudaStreamCreateWithPriority",
-    "cudaStreamDestroy",
-    "cudaStreamQuery",
-    "cudaStreamWaitEvent",
+    "state.cpp.o": {
+        "cudaDeviceGetStreamPriorityRange",
+        "cudaEventCreateWithFlags",
+        "cudaEventDestroy",
+        "cudaMalloc",
+        "cudaStreamCreateWithPriority",
+        "cudaStreamDestroy",
+        "cudaStreamQuery",
+    },
+    "group.cpp.o": {"cudaFree", "cudaMemcpy"},
+    "call.cpp.o": {"cudaEventRecord", "cudaStreamWaitEvent"},
 }
 
 
@@ -60,10 +59,11 @@ def main() -> int:
     if not found & {"cudaLaunchKernel", "cudaLaunchKernelExC"}:
         print(f"{library}: no launch found: was it built with CUDA?")
         return 1
-    for_groups = runtime_calls("".join(part for part in listing.split("\n\n") if part.startswith(f"{GROUP}:")))
-    others = runtime_calls("".join(part for part in listing.split("\n\n") if not part.startswith(f"{GROUP}:")))
-    refused = sorted((others - ALLOWED) | (for_groups - ALLOWED - ALLOWED_TO_GROUPS))
-    for name in refused:
+    refused = set()
+    for part in listing.split("\n\n"):
+        allowed = ALLOWED | ALLOWED_TO_GROUPS.get(part.lstrip("\n").partition(":")[0], set())
+        refused |= runtime_calls(part) - allowed
+    for name in sorted(refused):
         print(f"{library} calls {name}: the operator only launches; see {__file__}")
     return 1 if refused else 0
 
