@@ -36,6 +36,14 @@ Requantised requantise_block(const Block& values) {
   return block;
 }
 
+// Normal values times 2^exponent.
+Block normal_block(std::mt19937& random, int exponent) {
+  std::normal_distribution<float> normal;
+  Block values{};
+  for (float& value : values) value = std::ldexp(normal(random), exponent);
+  return values;
+}
+
 TEST(Requantise, amax_is_the_largest_magnitude) {
   EXPECT_EQ(amax_step(2.0F, -3.0F), 3.0F);
   EXPECT_EQ(amax_step(2.0F, 1.0F), 2.0F);
@@ -88,10 +96,8 @@ TEST(Requantise, the_largest_value_takes_the_largest_code) {
 
 TEST(Requantise, a_value_comes_back_within_half_a_step) {
   std::mt19937 random(7);
-  std::normal_distribution<float> normal;
   for (int block = 0; block < 1000; ++block) {
-    Block values{};
-    for (float& value : values) value = normal(random) * std::ldexp(1.0F, block % 100 - 50);
+    const Block values = normal_block(random, block % 100 - 50);
     const Requantised result = requantise_block(values);
     for (std::size_t i = 0; i < values.size(); ++i) {
       const float back = e4m3_decode(result.codes[i]) * result.scale.scale;
@@ -103,10 +109,8 @@ TEST(Requantise, a_value_comes_back_within_half_a_step) {
 
 TEST(Requantise, a_value_of_two_terms_comes_back_within_half_a_step_of_the_second) {
   std::mt19937 random(8);
-  std::normal_distribution<float> normal;
   for (int block = 0; block < 1000; ++block) {
-    Block values{};
-    for (float& value : values) value = normal(random) * std::ldexp(1.0F, block % 100 - 50);
+    const Block values = normal_block(random, block % 100 - 50);
     const Requantised result = requantise_block(values);
     for (std::size_t i = 0; i < values.size(); ++i) {
       const double scale = result.scale.scale;
