@@ -120,7 +120,7 @@ struct Weights {
 struct Activations {
   std::uint32_t struct_size = sizeof(Activations);
   Tensor routing_logits;       ///< [T, E] f32 or bf16; a row pitch is accepted
-  Tensor hidden_states;        ///< [T, H] e4m3, 16-byte aligned; a row pitch that is a multiple of 16 is accepted
+  Tensor hidden_states;        ///< [T, H] e4m3, 16-byte aligned; a pitch: a multiple of 16, at most 262144
   Tensor hidden_states_scale;  ///< [H/128, T] f32, T the fast axis; a pitch (padded T) is accepted
 };
 

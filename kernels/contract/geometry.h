@@ -10,6 +10,8 @@ inline constexpr std::int64_t kScaleBlock =
 inline constexpr std::int32_t kMaxTopK = 32;
 inline constexpr std::int32_t kMaxExperts = 1024;
 inline constexpr std::int64_t kMaxWidth = 65536;  // of hidden and of intermediate
+inline constexpr std::int64_t kMaxHiddenPitch =
+    1 << 18;  // bytes from row to row of the activations: kernels add up 32 bits
 inline constexpr std::int64_t kMaxTokens = 1 << 30;
 
 // Names in brackets are those of the tensors' shapes everywhere in the project.

@@ -103,9 +103,10 @@ class WeightStream {
 // Warps 2 and 3, one item's rows and scales. They arrive at `landed` when the copies have, so that as many K blocks are on
 // their way as the ring has slots.
 //
-// A thread copies the same 16 bytes of every eighth row. Its rows' numbers stay in registers, two in each, so that 16 bytes
-// cost three instructions (number, address, copy) and nothing is looked up or tested in a K block. Columns beyond the rows
-// repeat the tile's first row; they are never stored, and no column sees another.
+// A thread copies the same 16 bytes of every eighth row. Where its rows begin stays in registers, so that 16 bytes cost two additions and
+// a copy, and nothing is looked up or tested in a K block. (A multiplication instead, of a row's number, waits behind the promotions for
+// its unit, and the copy before it for its registers: a tenth of a straight K block.) Columns beyond the rows repeat the tile's first
+// row; they are never stored, and no column sees another.
 //
 // Of values with two terms (gemm2's), a slot's columns are the first terms and, from `second_begin` on, the second ones; or
 // the first terms and the second ones have a slot each.
@@ -143,14 +144,14 @@ struct Gather {
     constexpr int kScalePasses = (kWidth + kGatherThreads - 1) / kGatherThreads;
     static_assert(kRowsAPass == 8 && kWidth % kRowsAPass == 0, "the swizzle repeats every 8 rows");
     static_assert(kGatherThreads % 16 == 0, "column_place() repeats every 16 columns");
-    static_assert(plan::kMaxSlabTokens <= 1 << 16 && S::kMaxWidth <= 1 << 16, "two row numbers a register");
+    static_assert(plan::kMaxSlabTokens * contract::kMaxHiddenPitch <= std::int64_t{1} << 32,
+                  "a row begins within 32 bits");
     const int thread = ptx::thread_index() - kFirstGatherThread;
-    const int first = thread / 8, chunk = thread % 8;  // row of a pass, 16 bytes of it
-    std::uint32_t numbers[(kPasses + 1) / 2], scale_numbers[kScalePasses];
+    const int first = thread / 8, chunk = thread % 8;           // row of a pass, 16 bytes of it
+    std::uint32_t begin[kPasses], scale_numbers[kScalePasses];  // of the pass's row, in bytes from `codes`
 #pragma unroll
-    for (int pass = 0; pass < kPasses; pass += 2) {
-      numbers[pass / 2] = number_of<kWidth>(pass * kRowsAPass + first);
-      if (pass + 1 < kPasses) numbers[pass / 2] |= number_of<kWidth>((pass + 1) * kRowsAPass + first) << 16;
+    for (int pass = 0; pass < kPasses; ++pass) {
+      begin[pass] = number_of<kWidth>(pass * kRowsAPass + first) * product.rows.pitch;
     }
 #pragma unroll
     for (int pass = 0; pass < kScalePasses; ++pass)
@@ -169,14 +170,10 @@ struct Gather {
       const int slot = ring.acquire();
       std::uint8_t* const to = smem.slots[slot].rows + place;
 #pragma unroll
-      for (std::uint32_t& two : numbers) ptx::forget(two);
-      std::uint32_t pitch = product.rows.pitch;
-      ptx::forget(pitch);
+      for (std::uint32_t& row : begin) ptx::forget(row);
 #pragma unroll
       for (int pass = 0; pass < kPasses; ++pass) {
-        const std::uint32_t two = numbers[pass / 2];
-        const std::uint32_t number = pass % 2 == 0 ? two & 0xffffu : two >> 16;
-        ptx::cp_async_16(to + pass * kRowsAPass * kBlock, from + static_cast<std::uint64_t>(number) * pitch);
+        ptx::cp_async_16(to + pass * kRowsAPass * kBlock, from + begin[pass]);
       }
       auto& scales = smem.scales[slot + static_cast<int>(ring.parity()) * S::kSlots];
 #pragma unroll
@@ -193,6 +190,7 @@ struct Gather {
       ring.advance();
       if (alternates) {  // to the second term, or back to the first
         const bool to_second = left % 2 == 0;
+        const std::uint32_t pitch = product.rows.pitch;
         from += to_second ? static_cast<std::int64_t>(pitch) : -static_cast<std::int64_t>(pitch);
         scale_from += to_second ? 1 : -1;
         if (to_second) continue;

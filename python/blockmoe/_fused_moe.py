@@ -101,7 +101,7 @@ def fused_moe(
     Args:
         routing_logits: [T, E] f32 or bf16; a row pitch is accepted.
         routing_bias: [E] bf16 or f32, added for the choice only; None is zeros.
-        hidden_states: [T, H] e4m3, 16-byte aligned; a row pitch that is a multiple of 16 is accepted.
+        hidden_states: [T, H] e4m3, 16-byte aligned; a row pitch that is a multiple of 16, at most 262144, is accepted.
         hidden_states_scale: [H/128, T] f32, one factor for 128 values of a token, T the fast axis; a pitch is accepted.
         gemm1_weights: [L, 2I, H] e4m3, contiguous, 16-byte aligned; up rows, then gate rows.
         gemm1_weights_scale: [L, 2I/128, H/128] f32, contiguous: one factor a block of 128 x 128.

@@ -117,7 +117,7 @@ class BoundPlan:
 
         Args:
             routing_logits: [T, E] f32 or bf16; a row pitch is accepted.
-            hidden_states: [T, H] e4m3 or uint8, 16-byte aligned; a row pitch that is a multiple of 16 is accepted.
+            hidden_states: [T, H] e4m3 or uint8, 16-byte aligned; a row pitch that is a multiple of 16, at most 262144, is accepted.
             hidden_states_scale: [H/128, T] f32, one factor for 128 values of a token, T the fast axis; a pitch is accepted.
             output: [T, H] bf16 or uint16, 16-byte aligned; a row pitch that is a multiple of 8 is accepted. Or f32 with a pitch
                 that is a multiple of 4: the rows before their rounding, which is what a sum over ranks wants. None: a new bf16

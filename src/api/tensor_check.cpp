@@ -78,7 +78,7 @@ Status TensorCheck::refuse_gaps() const {
 Status TensorCheck::refuse_pitch() const {
   const std::string multiple = rule.pitch_multiple == 1 ? "" : join("a multiple of ", rule.pitch_multiple, " ");
   return api::refuse(rule.name, join("row pitch ", pitch_of(tensor), " elements"),
-                     join(multiple, "from ", tensor.dim(1), " to ", kMaxPitch));
+                     join(multiple, "from ", tensor.dim(1), " to ", rule.most_pitch));
 }
 
 }  // namespace blockmoe::api

@@ -27,9 +27,10 @@ struct TensorRule {
   std::array<DType, 2> dtypes;      // either; the same twice where only one will do
   std::int64_t alignment = 0;       // of the address, in bytes; 0 = the type's own size
   std::int64_t pitch_multiple = 0;  // 2-D: rows may stand a multiple of so many elements apart; 0 = no gaps at all
-  bool optional = false;            // absent will do
-  const char* source = nullptr;     // the argument that the shape follows from, for the message; none: the plan
-  const char* source_detail = "";   // ", blocks of 128"
+  std::int64_t most_pitch = kMaxPitch;
+  bool optional = false;           // absent will do
+  const char* source = nullptr;    // the argument that the shape follows from, for the message; none: the plan
+  const char* source_detail = "";  // ", blocks of 128"
 };
 
 using Sizes = std::array<std::int64_t, 3>;  // the first `rank` of them count
@@ -105,8 +106,8 @@ struct TensorCheck {
   Fault pitch_fault() const {
     if (tensor.dim(1) != 1 && tensor.step(1) != 1) return Fault::gaps;
     const std::int64_t pitch = pitch_of(tensor);
-    return pitch >= tensor.dim(1) && pitch <= kMaxPitch && pitch % rule.pitch_multiple == 0 ? Fault::none
-                                                                                            : Fault::pitch;
+    return pitch >= tensor.dim(1) && pitch <= rule.most_pitch && pitch % rule.pitch_multiple == 0 ? Fault::none
+                                                                                                  : Fault::pitch;
   }
 
   std::int64_t alignment() const { return rule.alignment == 0 ? bytes_of(tensor.dtype) : rule.alignment; }

@@ -41,7 +41,8 @@ constexpr TensorRule kHidden = {.name = "hidden_states",
                                 .rank = 2,
                                 .dtypes = kE4m3,
                                 .alignment = kVector,
-                                .pitch_multiple = kVector};
+                                .pitch_multiple = kVector,
+                                .most_pitch = contract::kMaxHiddenPitch};
 constexpr TensorRule kLogits = {.name = "routing_logits",
                                 .axes = "[T, E]",
                                 .rank = 2,
