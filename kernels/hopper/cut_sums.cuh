@@ -33,7 +33,9 @@ __device__ __forceinline__ void leave_sums(const ProductParams& params, std::int
 }
 
 // Waits for the flags of the tile's contributors, a lane each, then adds their sums, the nearest share's first. The loads of
-// several are in flight at once where registers allow.
+// several are in flight at once where registers allow. Lanes leave the wait together: were each to loop by itself, the compiler would
+// take the warp for divergent ever after, keep the ring's position in each lane, and move wgmma's descriptors over one by one, a
+// twentieth of a straight K block.
 template <int kWidth, class S>
 __device__ __forceinline__ void add_sums(const ProductParams& params, const Work& work, int warpgroup,
                                          float (&acc)[kBoxes][kWidth / 2]) {
@@ -41,8 +43,9 @@ __device__ __forceinline__ void add_sums(const ProductParams& params, const Work
   constexpr int kFours = kWidth / 4;
   const auto from = [&](std::int32_t share, int i) { return sums_of<S>(params, share) + i * kMultiplyThreads; };
   const std::int32_t first = work.first_contributor, owner = work.share;
-  for (std::int32_t share = owner - 1 - ptx::thread_index() % 32; share >= first; share -= 32) {
-    while (ptx::load_acquire(params.flags + share * 2 + warpgroup) == 0) {
+  for (std::int32_t nearest = owner - 1; nearest >= first; nearest -= 32) {
+    const std::int32_t share = nearest - ptx::thread_index() % 32;
+    while (!__all_sync(0xffffffffu, share < first || ptx::load_acquire(params.flags + share * 2 + warpgroup) != 0)) {
     }
   }
   __syncwarp();

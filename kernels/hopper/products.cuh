@@ -40,6 +40,7 @@
 #include "ptx/setmaxnreg.h"
 #include "ptx/thread_index.h"
 #include "ptx/tma.h"
+#include "ptx/uniform.h"
 
 namespace blockmoe::kernels::hopper {
 
@@ -170,7 +171,7 @@ __device__ __forceinline__ void run_products(const CUtensorMap& w13, const CUten
   extern __shared__ __align__(1024) unsigned char memory[];
   auto& smem = *reinterpret_cast<Smem<S>*>(memory);
   auto* const tables = reinterpret_cast<std::int32_t*>(memory + sizeof(Smem<S>));
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warp = ptx::uniform(static_cast<int>(threadIdx.x) / 32);
 
   if (!params.chunk.first_chunk && params.chunk.chunk->token_begin == params.chunk.chunk->token_end) {
     ptx::griddepcontrol_wait();
