@@ -130,11 +130,11 @@ TEST_F(ApiRun, accepts_any_expert_offset) {
 }
 
 TEST_F(ApiRun, accepts_the_largest_sizes) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 30;
+  constexpr std::int64_t kMost = std::int64_t{1} << 30, kWidestPitch = std::int64_t{1} << 18;
   call_.max_tokens = kMost;
   call_.options.backend = Backend::cpu;
   call_.activations.routing_logits = Tensor::contiguous(address(6), DType::float32, {}, {kMost, 256});
-  call_.activations.hidden_states = Tensor::pitched(address(8), DType::float8_e4m3, {}, kMost, kHidden, 2 * kMost);
+  call_.activations.hidden_states = Tensor::pitched(address(8), DType::float8_e4m3, {}, kMost, kHidden, kWidestPitch);
   call_.activations.hidden_states_scale = Tensor::contiguous(address(1 << 18), DType::float32, {}, {56, kMost});
   call_.output = Tensor::contiguous(nullptr, DType::bfloat16, {}, {kMost, kHidden});
   // Everything but the output's address is accepted; there is no memory of that size to write to.
