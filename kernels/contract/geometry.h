@@ -10,8 +10,8 @@ inline constexpr std::int64_t kScaleBlock =
 inline constexpr std::int32_t kMaxTopK = 32;
 inline constexpr std::int32_t kMaxExperts = 1024;
 inline constexpr std::int64_t kMaxWidth = 65536;  // of hidden and of intermediate
-inline constexpr std::int64_t kMaxHiddenPitch =
-    1 << 18;  // bytes from row to row of the activations: kernels add up 32 bits
+// Bytes from row to row of the activations: a row of a slab begins within 32 bits, which kernels add to an address.
+inline constexpr std::int64_t kMaxHiddenPitch = 1 << 18;
 inline constexpr std::int64_t kMaxTokens = 1 << 30;
 
 // Names in brackets are those of the tensors' shapes everywhere in the project.

@@ -105,8 +105,7 @@ class WeightStream {
 //
 // A thread copies the same 16 bytes of every eighth row. Where its rows begin stays in registers, so that 16 bytes cost two additions and
 // a copy, and nothing is looked up or tested in a K block. (A multiplication instead, of a row's number, waits behind the promotions for
-// its unit: 3% of a large call.) Columns beyond the rows repeat the tile's first
-// row; they are never stored, and no column sees another.
+// its unit: 3% of a large call.) Columns beyond the rows repeat the tile's first row; they are never stored, and no column sees another.
 //
 // Of values with two terms (gemm2's), a slot's columns are the first terms and, from `second_begin` on, the second ones; or
 // the first terms and the second ones have a slot each.

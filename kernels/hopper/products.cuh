@@ -18,7 +18,7 @@
 //
 // Cost of a K block: 32 KB of weights, which is 1600 cycles of an SM's share of the memory's 4.6 TB/s; swapped 8 N cycles of wgmma,
 // which reads 128 bytes of shared memory in 256 + 4 N of them, and (N / 4) * 3 instructions of promotion a thread and box;
-// 3 N / 8 + 55 instructions of gathering in each of two warps. Straight 1024 cycles of wgmma, with all else 1400.
+// 3 N / 8 + 55 instructions of gathering in each of two warps. Straight 1024 cycles of wgmma, 1342 in a loop alone (docs/performance-log.md, section 13).
 //
 // product_plan.cuh has the sizes and the shared memory, copy_operands.cuh and multiply*.cuh the roles, cut_sums.cuh what CTAs
 // that share a tile tell each other, zero_rows.cuh the output rows that no product has.
