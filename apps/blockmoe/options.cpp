@@ -359,9 +359,9 @@ CLI::Validator finite_in(double least, double most) {
 }
 
 CLI::Validator token_range() {
-  return validator(
-      fmt::format("A..B or A..B/N with 1 <= A <= B <= {}, 1 <= N <= B - A, at most 65536 sizes", contract::kMaxTokens),
-      [](const std::string& text) { return workload::parse_token_range(text).ok(); });
+  return validator(fmt::format("A..B or A..B/N with 1 <= A <= B <= {}, 1 <= N <= B - A, at most {} sizes",
+                               contract::kMaxTokens, workload::kMostSizes),
+                   [](const std::string& text) { return workload::parse_token_range(text).ok(); });
 }
 
 }  // namespace blockmoe::cli

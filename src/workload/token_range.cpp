@@ -11,8 +11,6 @@
 namespace blockmoe::workload {
 namespace {
 
-constexpr std::int64_t kMostSizes = 65536;
-
 std::optional<std::int64_t> number_of(std::string_view text) {
   std::int64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
