@@ -26,7 +26,7 @@ Result<Profile> parse_profile(std::string_view word) {
 
 Result<Skew> parse_skew(std::string_view word) {
   constexpr double kLargestExponent = 16;
-  for (const Skew::Kind kind : {Skew::Kind::even, Skew::Kind::all_on_one, Skew::Kind::none_local}) {
+  for (const Skew::Kind kind : {Skew::Kind::even, Skew::Kind::all_on_one, Skew::Kind::one_row, Skew::Kind::none_local}) {
     if (word == to_string(Skew{kind, 1.0})) return Skew{kind, 1.0};
   }
   constexpr std::string_view kZipf = "zipf";
@@ -38,7 +38,7 @@ Result<Skew> parse_skew(std::string_view word) {
     const bool whole = error == std::errc() && end == number.data() + number.size();
     if (whole && exponent >= 0 && exponent <= kLargestExponent) return Skew{Skew::Kind::zipf, exponent};
   }
-  return invalid("skew: is \"{}\", expected even, zipf, zipf:S with S in 0..{}, all_on_one or none_local", word,
+  return invalid("skew: is \"{}\", expected even, zipf, zipf:S with S in 0..{}, all_on_one, one_row or none_local", word,
                  kLargestExponent);
 }
 
@@ -52,6 +52,8 @@ std::string to_string(const Skew& skew) {
       return fmt::format("zipf:{}", skew.exponent);
     case Skew::Kind::all_on_one:
       return "all_on_one";
+    case Skew::Kind::one_row:
+      return "one_row";
     case Skew::Kind::none_local:
       return "none_local";
     case Skew::Kind::even:

@@ -10,6 +10,7 @@
 //   even        normal numbers
 //   zipf:S      experts in a drawn order of popularity: the logit of rank r is lowered by S * ln(r), r = 1..E
 //   all_on_one  one local expert gets every token, the other local ones none (where others are left to pick)
+//   one_row     one local expert gets a single row, the others what they get of normal numbers
 //   none_local  no local expert gets a token (where others are left to pick)
 #pragma once
 
@@ -30,12 +31,12 @@ namespace blockmoe::workload {
 enum class Profile { official, model };
 
 struct Skew {
-  enum class Kind { even, zipf, all_on_one, none_local };
+  enum class Kind { even, zipf, all_on_one, one_row, none_local };
   Kind kind = Kind::even;
   double exponent = 1.0;  ///< of zipf
 };
 
-/// From the words above: "official", "model"; "even", "zipf", "zipf:1.2", "all_on_one", "none_local".
+/// From the words above: "official", "model"; "even", "zipf", "zipf:1.2", "all_on_one", "one_row", "none_local".
 Result<Profile> parse_profile(std::string_view word);
 Result<Skew> parse_skew(std::string_view word);
 std::string to_string(Profile profile);

@@ -73,7 +73,7 @@ class Usage(CliTest):
             (("verify", "--profile", "odd"), "blockmoe verify: --profile: 'odd', expected official or model"),
             (("verify", "--oracle", "half"), "blockmoe verify: --oracle: 'half', expected auto, sample or full"),
             (("verify", "--routing", "zipf:x"), "blockmoe verify: --routing: 'zipf:x', expected even, zipf, zipf:S with S from "
-             "0 to 16, all-on-one or none-local"),
+             "0 to 16, all-on-one, one-row or none-local"),
             (("verify", "--device", "tpu"), "blockmoe verify: --device: 'tpu', expected auto, cpu, cuda or cuda:N"),
             (("bench", "--ep", "--markdown", "a.md"), "blockmoe bench: --markdown: given beside --ep, expected --json"),
             (("bench", "--runs", "0"), "blockmoe bench: --runs: '0', expected a whole number from 1 to 10000"),

@@ -178,11 +178,12 @@ class Verdict(CliTest):
     def test_hostile_routings_pass_and_show_in_the_rows(self):
         rows = self.write_rows(row("a", 60))
         counts = {}
-        for routing in ("even", "zipf", "zipf:2", "all-on-one", "none-local"):
+        for routing in ("even", "zipf", "zipf:2", "all-on-one", "one-row", "none-local"):
             found = self.verify("--workloads", rows, "--routing", routing)["results"][0]["agent"]
             counts[routing] = (found["rows"], found["active_experts"])
         self.assertEqual(counts["all-on-one"], (60, 1))
         self.assertEqual(counts["none-local"], (0, 0))
+        self.assertGreater(counts["one-row"][1], 1)
         self.assertGreater(counts["even"][1], 1)
 
     def test_a_call_without_tokens_passes(self):

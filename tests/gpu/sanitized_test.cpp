@@ -30,6 +30,7 @@ const Case kCases[] = {
     {"a ragged batch", 37, {256, 128, 32, 8, 4, 4, 2}, workload::Skew::Kind::even},
     {"many rows an expert", 150, {128, 256, 8, 4, 3, 2, 2}, workload::Skew::Kind::even},
     {"all on one expert", 70, {128, 128, 16, 4, 2, 1, 1}, workload::Skew::Kind::all_on_one},
+    {"one row on an expert", 150, {128, 256, 8, 4, 3, 2, 2}, workload::Skew::Kind::one_row},
     {"none local", 40, {128, 128, 16, 4, 2, 1, 1}, workload::Skew::Kind::none_local},
 };
 

@@ -69,7 +69,7 @@ std::string bytes_of(const Inputs& inputs) {
 
 TEST(workload_inputs, words_name_profiles_and_skews) {
   for (const char* word : {"official", "model"}) EXPECT_EQ(to_string(parse_profile(word).value()), word);
-  for (const char* word : {"even", "zipf:1.2", "all_on_one", "none_local"}) {
+  for (const char* word : {"even", "zipf:1.2", "all_on_one", "one_row", "none_local"}) {
     EXPECT_EQ(to_string(parse_skew(word).value()), word);
   }
   EXPECT_EQ(to_string(parse_skew("zipf").value()), "zipf:1");
@@ -77,7 +77,7 @@ TEST(workload_inputs, words_name_profiles_and_skews) {
   for (const char* word : {"", "zipf:", "zipf:x", "zipf:-1", "zipf:17", "zipf:1 ", "zipf:nan", "odd"}) {
     EXPECT_EQ(parse_skew(word).status().message(),
               "skew: is \"" + std::string(word) +
-                  "\", expected even, zipf, zipf:S with S in 0..16, all_on_one or none_local");
+                  "\", expected even, zipf, zipf:S with S in 0..16, all_on_one, one_row or none_local");
   }
 }
 
@@ -398,6 +398,15 @@ TEST(workload_inputs, all_on_one_gives_one_local_expert_every_token) {
   std::vector<std::int64_t> expected(32);
   expected[0] = 64;
   EXPECT_EQ(skewed_rows({Skew::Kind::all_on_one, 1.0}), expected);
+}
+
+TEST(workload_inputs, one_row_gives_one_local_expert_a_single_row_and_the_others_theirs) {
+  const auto even = skewed_rows({}, 4096);
+  const auto rows = skewed_rows({Skew::Kind::one_row, 1.0}, 4096);
+  EXPECT_EQ(rows[0], 1);
+  for (std::size_t expert = 1; expert < rows.size(); ++expert) {
+    EXPECT_NEAR(static_cast<double>(rows[expert]), static_cast<double>(even[expert]), 16.0) << expert;
+  }
 }
 
 TEST(workload_inputs, none_local_gives_no_rows) {
