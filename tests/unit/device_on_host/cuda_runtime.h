@@ -190,6 +190,11 @@ T shuffle(T x, unsigned from) {
 
 }  // namespace blockmoe::test
 
+// Of checked builds (kernels/checked.h).
+[[noreturn]] inline void __trap() {
+  std::abort();
+}
+
 inline void __syncthreads() {
   blockmoe::test::DeviceOnHost::instance().meet_cta();
 }
