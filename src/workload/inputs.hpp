@@ -10,7 +10,8 @@
 //   even        normal numbers
 //   zipf:S      experts in a drawn order of popularity: the logit of rank r is lowered by S * ln(r), r = 1..E
 //   all_on_one  one local expert gets every token, the other local ones none (where others are left to pick)
-//   one_row     one local expert gets a single row, the others what they get of normal numbers
+//   one_row     one local expert gets the first token alone (where others are left to pick); the other tokens' logits are those of
+//               even
 //   none_local  no local expert gets a token (where others are left to pick)
 #pragma once
 

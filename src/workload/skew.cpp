@@ -43,9 +43,10 @@ std::vector<Change> local_changes(const contract::Geometry& geometry, std::int64
   return changes;
 }
 
-// Even, but for the first local expert.
-std::vector<Change> changes_of_first_local(const contract::Geometry& geometry, std::int64_t offset, Change change) {
-  std::vector<Change> changes(static_cast<std::size_t>(geometry.experts));
+// `others` for all experts but the first local one.
+std::vector<Change> changes_of_first_local(const contract::Geometry& geometry, std::int64_t offset, Change change,
+                                           Change others) {
+  std::vector<Change> changes(static_cast<std::size_t>(geometry.experts), others);
   if (offset >= 0 && offset < geometry.experts) changes[static_cast<std::size_t>(offset)] = change;
   return changes;
 }
@@ -53,7 +54,7 @@ std::vector<Change> changes_of_first_local(const contract::Geometry& geometry, s
 std::vector<Change> changes_of(const contract::Geometry& geometry, std::int32_t offset, const Skew& skew,
                                std::uint64_t seed) {
   if (skew.kind == Skew::Kind::zipf) return popularity(geometry.experts, skew.exponent, seed);
-  if (skew.kind == Skew::Kind::one_row) return changes_of_first_local(geometry, offset, kCold);
+  if (skew.kind == Skew::Kind::one_row) return changes_of_first_local(geometry, offset, kCold, {});
   return local_changes(geometry, offset, skew.kind == Skew::Kind::all_on_one);
 }
 
@@ -64,7 +65,7 @@ void skew_logits(float* logits, std::int64_t tokens, const contract::Geometry& g
   if (skew.kind == Skew::Kind::even) return;
   const std::vector<Change> changes = changes_of(geometry, local_expert_offset, skew, seed);
   const std::vector<Change> changes_of_first_token =
-      skew.kind == Skew::Kind::one_row ? changes_of_first_local(geometry, local_expert_offset, kHot) : changes;
+      skew.kind == Skew::Kind::one_row ? changes_of_first_local(geometry, local_expert_offset, kHot, kOther) : changes;
   for (std::int64_t t = 0; t < tokens; ++t) {
     for (const Change& change : t == 0 ? changes_of_first_token : changes) {
       *logits = contract::rn::add(contract::rn::mul(*logits, change.factor), change.shift);

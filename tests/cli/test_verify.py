@@ -184,6 +184,7 @@ class Verdict(CliTest):
         self.assertEqual(counts["all-on-one"], (60, 1))
         self.assertEqual(counts["none-local"], (0, 0))
         self.assertGreater(counts["one-row"][1], 1)
+        self.assertNotEqual(counts["one-row"], counts["even"])
         self.assertGreater(counts["even"][1], 1)
 
     def test_a_call_without_tokens_passes(self):

@@ -371,13 +371,13 @@ TEST(workload_inputs, tensors_that_lie_unaligned_in_a_file_are_copied) {
 }
 
 // 64 tokens of DeepSeek-V3's routing over narrow experts.
-std::vector<std::int64_t> skewed_rows(const Skew& skew, std::int64_t tokens = 64) {
+std::vector<std::int64_t> skewed_rows(const Skew& skew, std::int64_t tokens = 64, std::uint64_t seed = 5) {
   Workload row;
   row.uuid = "skewed";
   row.tokens = tokens;
   row.geometry = {128, 128, 256, 32, 8, 8, 4};
   row.local_expert_offset = 64;
-  row.seed = 5;
+  row.seed = seed;
   return rows_by_local_expert(make(row, options_of(Profile::model, skew)));
 }
 
@@ -404,6 +404,8 @@ TEST(workload_inputs, one_row_gives_one_local_expert_a_single_row_and_the_others
   const auto even = skewed_rows({}, 4096);
   const auto rows = skewed_rows({Skew::Kind::one_row, 1.0}, 4096);
   EXPECT_EQ(rows[0], 1);
+  // With these the first token's other logits as they were drawn would keep the hot expert's group out.
+  for (const std::uint64_t seed : {154, 305, 364}) EXPECT_EQ(skewed_rows({Skew::Kind::one_row, 1.0}, 4, seed)[0], 1);
   for (std::size_t expert = 1; expert < rows.size(); ++expert) {
     EXPECT_NEAR(static_cast<double>(rows[expert]), static_cast<double>(even[expert]), 16.0) << expert;
   }
