@@ -271,7 +271,8 @@ void DrawOptions::add(CLI::App& app) {
       ->check(one_of({"official", "model"}))
       ->capture_default_str()
       ->group("Inputs");
-  app.add_option("--routing", routing, "How logits are drawn: even, zipf, zipf:S (exponent S), all-on-one, one-row, none-local")
+  app.add_option("--routing", routing,
+                 "How logits are drawn: even, zipf, zipf:S (exponent S), all-on-one, one-row, none-local")
       ->type_name("R")
       ->check(validator("even, zipf, zipf:S with S from 0 to 16, all-on-one, one-row or none-local",
                         [](const std::string& word) { return workload::parse_skew(routing_word(word)).ok(); }))

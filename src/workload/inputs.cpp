@@ -26,7 +26,8 @@ Result<Profile> parse_profile(std::string_view word) {
 
 Result<Skew> parse_skew(std::string_view word) {
   constexpr double kLargestExponent = 16;
-  for (const Skew::Kind kind : {Skew::Kind::even, Skew::Kind::all_on_one, Skew::Kind::one_row, Skew::Kind::none_local}) {
+  for (const Skew::Kind kind :
+       {Skew::Kind::even, Skew::Kind::all_on_one, Skew::Kind::one_row, Skew::Kind::none_local}) {
     if (word == to_string(Skew{kind, 1.0})) return Skew{kind, 1.0};
   }
   constexpr std::string_view kZipf = "zipf";
@@ -38,8 +39,8 @@ Result<Skew> parse_skew(std::string_view word) {
     const bool whole = error == std::errc() && end == number.data() + number.size();
     if (whole && exponent >= 0 && exponent <= kLargestExponent) return Skew{Skew::Kind::zipf, exponent};
   }
-  return invalid("skew: is \"{}\", expected even, zipf, zipf:S with S in 0..{}, all_on_one, one_row or none_local", word,
-                 kLargestExponent);
+  return invalid("skew: is \"{}\", expected even, zipf, zipf:S with S in 0..{}, all_on_one, one_row or none_local",
+                 word, kLargestExponent);
 }
 
 std::string to_string(Profile profile) {
